@@ -1,0 +1,3 @@
+//! The keelson command line
+
+fn main() {}

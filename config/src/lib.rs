@@ -1,0 +1,1 @@
+//! Cloud-config: model, validation and user-data formats, without I/O

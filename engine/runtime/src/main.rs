@@ -1,0 +1,3 @@
+//! OCI runtime command line on libcontainer: single-threaded, static
+
+fn main() {}

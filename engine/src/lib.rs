@@ -1,0 +1,1 @@
+//! The system engine: runs the operating system's own services as containers

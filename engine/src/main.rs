@@ -1,0 +1,3 @@
+//! The system engine's program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Builds Keelson's images from the recipes in this folder
+
+fn main() {}

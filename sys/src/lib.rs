@@ -1,0 +1,1 @@
+//! System calls and ioctls that no crate wraps: the only crate with unsafe code

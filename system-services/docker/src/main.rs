@@ -1,0 +1,3 @@
+//! Supervises containerd and dockerd inside the user engine's container
+
+fn main() {}

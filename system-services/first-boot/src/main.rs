@@ -1,0 +1,3 @@
+//! Applies the user's configuration at first boot
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Collects what the system prints and keeps it on disk
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Addresses, routes, DHCP and resolv.conf
+
+fn main() {}

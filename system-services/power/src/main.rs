@@ -1,0 +1,3 @@
+//! Power key, reboot and poweroff
+
+fn main() {}
