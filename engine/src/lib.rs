@@ -1,1 +1,5 @@
-//! The system engine: runs the operating system's own services as containers
+//! The system engine: runs the operating system's own services as containers.
+//!
+//! - [`api`]: types of the HTTP API on `/run/keelson/system.sock`
+
+pub mod api;
