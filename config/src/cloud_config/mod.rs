@@ -1,0 +1,215 @@
+//! The typed settings of a `#cloud-config` document.
+//!
+//! A key that is wrong costs that key and nothing else.
+//!
+//! - [`users`] for `users` and `user`, [`user_settings`] for what stands below a user's name
+//! - [`groups`] for `groups`, [`authorized_keys`] for keys wherever they stand
+//! - [`passwords`] for `password`, `chpasswd` and `ssh_pwauth`
+//! - [`files`] for `write_files`
+//! - [`commands`] for `runcmd`
+//! - [`keys`] says which top-level keys are applied
+
+mod authorized_keys;
+mod commands;
+mod files;
+mod groups;
+mod keys;
+mod passwords;
+mod user_settings;
+mod users;
+
+pub(crate) use authorized_keys::authorized_keys;
+pub(crate) use files::unpack_gzip;
+pub use files::{Owner, WriteFile};
+pub use groups::Group;
+pub use passwords::{PasswordChange, Secret};
+pub use users::{DefaultUser, User, UserEntry, UserPassword};
+
+use crate::diagnostic::Diagnostics;
+use crate::names;
+use crate::shell::Command;
+use crate::yaml::{self, Fields, Node, Value};
+
+/// What a `#cloud-config` asks for. Keys that are not there are `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudConfig {
+    /// Name of the host, without domain.
+    pub hostname: Option<String>,
+    /// Name of the host, with domain.
+    pub fqdn: Option<String>,
+    /// Users in the order of the document; `None` when `users` is not there, which means the default user alone.
+    pub users: Option<Vec<UserEntry>>,
+    /// What `user` changes in the default user.
+    pub default_user: DefaultUser,
+    /// Groups to make.
+    pub groups: Vec<Group>,
+    /// Keys for the default user.
+    pub ssh_authorized_keys: Vec<String>,
+    /// `disable_root: false`: root gets the default user's keys too.
+    pub root_keys: bool,
+    /// Password of the default user.
+    pub password: Option<Secret>,
+    /// Passwords of users that exist.
+    pub password_changes: Vec<PasswordChange>,
+    /// Whether the passwords above must be changed at the first login.
+    pub expire_passwords: bool,
+    /// Whether sshd accepts passwords; `None` leaves it as it is.
+    pub ssh_password_login: Option<bool>,
+    /// Files to write.
+    pub write_files: Vec<WriteFile>,
+    /// Commands to run once.
+    pub commands: Vec<Command>,
+}
+
+impl CloudConfig {
+    /// Reads the text of a cloud-config.
+    ///
+    /// `None` when it is not YAML or no mapping: then nothing of it applies, and an error says so.
+    pub fn parse(text: &str, diagnostics: &mut Diagnostics) -> Option<CloudConfig> {
+        let parsed = match yaml::parse(text) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                diagnostics.error(
+                    error.position,
+                    format!(
+                        "not valid YAML, nothing of it is applied: {}",
+                        error.message
+                    ),
+                );
+                return None;
+            }
+        };
+        for key in &parsed.overridden {
+            diagnostics.warning(
+                key.position,
+                format!(
+                    "`{}` stands here and again below; only the last one counts",
+                    key.text
+                ),
+            );
+        }
+        if let Some(position) = parsed.second_document {
+            diagnostics.warning(
+                position,
+                "a second YAML document begins here; it is ignored",
+            );
+        }
+        Self::from_node(&parsed.root, diagnostics)
+    }
+
+    fn from_node(root: &Node, diagnostics: &mut Diagnostics) -> Option<CloudConfig> {
+        if !matches!(root.value, Value::Mapping(_)) && !root.is_null() {
+            let message = format!(
+                "expected keys and values, found {}; nothing is applied",
+                root.kind()
+            );
+            diagnostics.error(root.position, message);
+            return None;
+        }
+        let top = yaml::mapping("cloud-config", root, diagnostics)?;
+        top.check("", keys::APPLIED, keys::UNSUPPORTED, diagnostics);
+        name_packages(&top, diagnostics);
+        let mut config = CloudConfig {
+            expire_passwords: true,
+            ..CloudConfig::default()
+        };
+        config.read_host_names(&top, diagnostics);
+        config.users = top
+            .get("users")
+            .and_then(|node| users::parse_users(node, diagnostics));
+        config.default_user = top
+            .get("user")
+            .map(|node| users::parse_default(node, diagnostics))
+            .unwrap_or_default();
+        config.groups = top
+            .get("groups")
+            .map(|node| groups::parse(node, diagnostics))
+            .unwrap_or_default();
+        if let Some(node) = top.get("ssh_authorized_keys") {
+            config.ssh_authorized_keys = authorized_keys("ssh_authorized_keys", node, diagnostics);
+        }
+        let disable_root = top
+            .get("disable_root")
+            .and_then(|node| yaml::boolean("disable_root", node, diagnostics));
+        config.root_keys = disable_root == Some(false);
+        config.password = top
+            .get("password")
+            .and_then(|node| passwords::parse_password("password", node, diagnostics));
+        if let Some(node) = top.get("chpasswd") {
+            passwords::parse_chpasswd(node, &mut config, diagnostics);
+        }
+        config.ssh_password_login = top
+            .get("ssh_pwauth")
+            .and_then(|node| passwords::parse_ssh_pwauth(node, diagnostics));
+        config.write_files = top
+            .get("write_files")
+            .map(|node| files::parse(node, diagnostics))
+            .unwrap_or_default();
+        config.commands = top
+            .get("runcmd")
+            .map(|node| commands::parse("runcmd", node, diagnostics))
+            .unwrap_or_default();
+        Some(config)
+    }
+
+    fn read_host_names(&mut self, top: &Fields<'_>, diagnostics: &mut Diagnostics) {
+        let mut name = |key: &str| {
+            let node = top.get(key)?;
+            let name = yaml::string(key, node, diagnostics)?;
+            if names::is_host(&name) {
+                return Some(name);
+            }
+            let message = format!(
+                "{key}: `{name}` is no host name (letters, digits, hyphens; dots between labels)"
+            );
+            diagnostics.error(node.position, message);
+            None
+        };
+        let (hostname, fqdn) = (name("hostname"), name("fqdn"));
+        let prefer_fqdn = top
+            .get("prefer_fqdn_over_hostname")
+            .and_then(|node| yaml::boolean("prefer_fqdn_over_hostname", node, diagnostics))
+            .unwrap_or(false);
+        (self.hostname, self.fqdn) = host_names(hostname, fqdn);
+        if prefer_fqdn && self.fqdn.is_some() {
+            self.hostname.clone_from(&self.fqdn);
+        }
+    }
+}
+
+/// Host name and fully qualified name from what was given of them: each may stand in for the other.
+pub fn host_names(
+    hostname: Option<String>,
+    fqdn: Option<String>,
+) -> (Option<String>, Option<String>) {
+    let short = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+    match (hostname, fqdn) {
+        (Some(hostname), None) if hostname.contains('.') => {
+            (Some(short(&hostname)), Some(hostname))
+        }
+        (None, Some(fqdn)) => (Some(short(&fqdn)), Some(fqdn)),
+        (Some(hostname), fqdn) => (Some(short(&hostname)), fqdn),
+        (None, None) => (None, None),
+    }
+}
+
+/// Says which packages will be missing: half of all cloud-configs ask for some.
+fn name_packages(top: &Fields<'_>, diagnostics: &mut Diagnostics) {
+    let Some(node) = top.get("packages") else {
+        return;
+    };
+    let names: Vec<&str> = yaml::list_or_single(node)
+        .iter()
+        .filter_map(|item| match &item.value {
+            Value::Scalar(scalar) => Some(scalar.text.as_str()),
+            _ => None,
+        })
+        .take(20)
+        .collect();
+    if !names.is_empty() {
+        diagnostics.warning(
+            node.position,
+            format!("packages that will be missing: {}", names.join(", ")),
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! The settings of one user.
+
+use super::Secret;
+use super::authorized_keys::authorized_keys;
+use super::passwords::{parse_hash, parse_password};
+use super::users::{User, UserPassword};
+use crate::diagnostic::Diagnostics;
+use crate::names;
+use crate::yaml::{self, Fields, Node, Value};
+
+pub(super) const USER_KEYS: &[&str] = &[
+    "name",
+    "gecos",
+    "homedir",
+    "home",
+    "shell",
+    "uid",
+    "primary_group",
+    "groups",
+    "no_user_group",
+    "no_create_home",
+    "no_log_init",
+    "create_groups",
+    "system",
+    "expiredate",
+    "inactive",
+    "lock_passwd",
+    "passwd",
+    "hashed_passwd",
+    "plain_text_passwd",
+    "ssh_authorized_keys",
+    "sudo",
+];
+const UNSUPPORTED_USER_KEYS: &[(&str, &str)] = &[
+    (
+        "ssh_import_id",
+        "keys are not fetched; list them in ssh_authorized_keys",
+    ),
+    ("ssh_redirect_user", "this version does not support it"),
+    ("selinux_user", "there is no SELinux"),
+    ("doas", "there is no doas; use sudo"),
+    ("snapuser", "there are no snaps"),
+    ("ssh_pwauth", "it stands at the top level, for all users"),
+    ("chpasswd", "it stands at the top level, for all users"),
+    (
+        "password",
+        "for a user it is plain_text_passwd, or passwd for a hash",
+    ),
+];
+
+pub(super) fn parse_settings(
+    name: &str,
+    fields: &Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) -> User {
+    fields.check(
+        &format!(" of user `{name}`"),
+        USER_KEYS,
+        UNSUPPORTED_USER_KEYS,
+        diagnostics,
+    );
+    let mut reader = SettingsReader {
+        name,
+        fields,
+        diagnostics,
+    };
+    let primary_group = reader
+        .field("primary_group")
+        .filter(|group| names::is_account(group));
+    let mut user = User {
+        gecos: reader.field("gecos"),
+        home: reader.path("homedir").or_else(|| reader.path("home")),
+        shell: reader.path("shell"),
+        uid: reader.number("uid"),
+        primary_group,
+        groups: reader.groups(),
+        no_user_group: reader.flag("no_user_group").unwrap_or(false),
+        no_create_home: reader.flag("no_create_home").unwrap_or(false),
+        system: reader.flag("system").unwrap_or(false),
+        expires: reader.field("expiredate"),
+        inactive_days: reader.number("inactive"),
+        lock_password: reader.flag("lock_passwd"),
+        ..User::default()
+    };
+    user.password = reader.password();
+    if user.password.is_some() && user.lock_password != Some(false) {
+        let position = ["plain_text_passwd", "hashed_passwd", "passwd"]
+            .iter()
+            .find_map(|key| fields.get(key));
+        diagnostics.warning(
+            position.map(|node| node.position),
+            format!("user `{name}` has a password but stays locked; add `lock_passwd: false` to let it log in with it"),
+        );
+    }
+    if let Some(node) = fields.get("ssh_authorized_keys") {
+        user.ssh_authorized_keys = authorized_keys(
+            &format!("ssh_authorized_keys of user `{name}`"),
+            node,
+            diagnostics,
+        );
+    }
+    user.sudo = fields
+        .get("sudo")
+        .map(|node| sudo_rules(name, node, diagnostics))
+        .unwrap_or_default();
+    user
+}
+
+/// Reads the settings of one user.
+struct SettingsReader<'a> {
+    name: &'a str,
+    fields: &'a Fields<'a>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl SettingsReader<'_> {
+    fn what(&self, key: &str) -> String {
+        format!("{key} of user `{}`", self.name)
+    }
+
+    fn flag(&mut self, key: &str) -> Option<bool> {
+        let node = self.fields.get(key)?;
+        yaml::boolean(&self.what(key), node, self.diagnostics)
+    }
+
+    fn number(&mut self, key: &str) -> Option<u32> {
+        let node = self.fields.get(key)?;
+        let number = yaml::integer(&self.what(key), node, self.diagnostics)?;
+        let found = u32::try_from(number)
+            .ok()
+            .filter(|number| *number < u32::MAX - 1);
+        if found.is_none() {
+            self.diagnostics.error(
+                node.position,
+                format!("{}: {number} is out of range", self.what(key)),
+            );
+        }
+        found
+    }
+
+    /// Text that goes into a field of `/etc/passwd`.
+    fn field(&mut self, key: &str) -> Option<String> {
+        let node = self.fields.get(key)?;
+        let text = yaml::string(&self.what(key), node, self.diagnostics)?;
+        if names::is_field(&text) {
+            return Some(text);
+        }
+        let message = format!(
+            "{}: no colon, no line break may stand in it; it is not applied",
+            self.what(key)
+        );
+        self.diagnostics.error(node.position, message);
+        None
+    }
+
+    fn path(&mut self, key: &str) -> Option<String> {
+        let text = self.field(key)?;
+        if names::is_absolute_path(&text) {
+            return Some(text);
+        }
+        let position = self.fields.get(key).map(|node| node.position);
+        self.diagnostics.error(
+            position,
+            format!(
+                "{}: `{text}` is no absolute path; it is not applied",
+                self.what(key)
+            ),
+        );
+        None
+    }
+
+    /// `groups`: text with commas, a list, or (deprecated) a mapping whose keys count.
+    fn groups(&mut self) -> Vec<String> {
+        let Some(node) = self.fields.get("groups") else {
+            return Vec::new();
+        };
+        let what = self.what("groups");
+        let texts = match &node.value {
+            Value::Mapping(entries) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
+            _ => yaml::strings(&what, node, self.diagnostics),
+        };
+        let mut groups: Vec<String> = Vec::new();
+        for name in texts
+            .iter()
+            .flat_map(|text| text.split(','))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
+            if !names::is_account(name) {
+                self.diagnostics
+                    .error(node.position, format!("{what}: `{name}` is no group name"));
+            } else if !groups.iter().any(|known| known == name) {
+                groups.push(name.to_owned());
+            }
+        }
+        groups
+    }
+
+    fn password(&mut self) -> Option<UserPassword> {
+        if let Some(node) = self.fields.get("plain_text_passwd") {
+            let what = self.what("plain_text_passwd");
+            // It is a password in the clear whatever it looks like.
+            parse_password(&what, node, self.diagnostics)?;
+            return Some(UserPassword::Replace(Secret::Plain(yaml::string(
+                &what,
+                node,
+                self.diagnostics,
+            )?)));
+        }
+        if let Some(node) = self.fields.get("hashed_passwd") {
+            let hash = parse_hash(&self.what("hashed_passwd"), node, self.diagnostics)?;
+            return Some(UserPassword::Replace(Secret::Hashed(hash)));
+        }
+        let node = self.fields.get("passwd")?;
+        parse_hash(&self.what("passwd"), node, self.diagnostics).map(UserPassword::Initial)
+    }
+}
+
+/// `sudo`: a rule, a list of rules, or false and nothing for none.
+fn sudo_rules(name: &str, node: &Node, diagnostics: &mut Diagnostics) -> Vec<String> {
+    if matches!(&node.value, Value::Scalar(scalar) if scalar.as_bool() == Some(false)) {
+        return Vec::new();
+    }
+    let what = format!("sudo of user `{name}`");
+    let mut rules = yaml::strings(&what, node, diagnostics);
+    rules.retain(|rule| {
+        let fits =
+            !rule.trim().is_empty() && !rule.chars().any(char::is_control) && !rule.ends_with('\\');
+        if !fits {
+            diagnostics.error(
+                node.position,
+                format!(
+                    "{what}: a rule is one line, as `ALL=(ALL) NOPASSWD:ALL`; it is not applied"
+                ),
+            );
+        }
+        fits
+    });
+    rules
+}

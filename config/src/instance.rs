@@ -1,0 +1,55 @@
+//! What first-boot leaves on the state partition for the console, and how both know that it is complete.
+
+use serde::{Deserialize, Serialize};
+
+/// Directory on the state partition that holds the machine's configuration.
+pub const CONFIG_DIRECTORY: &str = "/state/config";
+/// Name of the [`Instance`] record in [`CONFIG_DIRECTORY`]; written last, when all else is there.
+pub const INSTANCE_FILE: &str = "instance.json";
+/// The host's name, one line.
+pub const HOSTNAME_FILE: &str = "hostname";
+/// The host's name with its domain, one line; only there when a domain was given.
+pub const FQDN_FILE: &str = "fqdn";
+/// Directory of `passwd`, `shadow`, `group`, `gshadow` and `sudoers`.
+pub const USERS_DIRECTORY: &str = "users";
+/// Tree of files that the console lays over its root.
+pub const FILES_DIRECTORY: &str = "files";
+/// Tree of texts that the console adds to files of its root.
+pub const APPEND_DIRECTORY: &str = "append";
+/// Directory of an instance's scripts, by [`Instance::scripts`].
+pub const SCRIPTS_DIRECTORY: &str = "scripts";
+/// In an instance's scripts: made before the first one is started, so that none is ever started twice.
+pub const STARTED_FILE: &str = "started";
+/// In an instance's scripts: made when the last one has ended.
+pub const FINISHED_FILE: &str = "finished";
+/// Directory of host keys and of settings for sshd.
+pub const SSH_DIRECTORY: &str = "ssh";
+
+/// The instance that the machine is configured as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id, from meta-data.
+    pub instance_id: String,
+    /// SHA-256 of the user-data that was applied, in hexadecimal.
+    pub user_data_sha256: String,
+    /// Name of its directory of scripts, when there are any to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<String>,
+}
+
+impl Instance {
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// It is not the JSON that [`to_json`](Self::to_json) writes.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The record as one line of JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+}

@@ -1,0 +1,19 @@
+//! A YAML 1.1 tree whose nodes know their position.
+//!
+//! Cloud-config is YAML 1.1 (`yes` is true, `0644` is octal), and a message without a line helps nobody; so the tree keeps
+//! each scalar as it was written and decides what it means only where a type is expected.
+//!
+//! - [`node`]: the nodes of the tree
+//! - [`tree`]: from text to [`Node`]s, within limits
+//! - [`scalar`]: what a scalar means in YAML 1.1
+//! - [`typed`]: nodes as the types a setting wants, with a diagnostic when they are something else
+
+mod node;
+mod scalar;
+mod tree;
+mod typed;
+
+pub use node::{Key, Node, Value};
+pub use scalar::Scalar;
+pub use tree::{MAX_DEPTH, MAX_NODES, Parsed, SyntaxError, parse};
+pub use typed::{Fields, boolean, integer, list, list_or_single, mapping, string, strings};
