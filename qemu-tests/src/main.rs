@@ -1,3 +1,107 @@
-//! Boots Keelson in QEMU and shows that it does what it promises
+//! Checks the sources, builds the image, and boots it in QEMU in every way that a test names.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use clap::Parser;
+use keelson_qemu_tests::harness::lab::Lab;
+use keelson_qemu_tests::runner::report::{Report, remove_disks};
+use keelson_qemu_tests::runner::{checks, select};
+use keelson_qemu_tests::tests::{self, Test};
+
+/// Where everything that is built goes; we run in the top folder of the sources.
+const OUT: &str = "out";
+
+/// Runs Keelson's tests. With names: those virtual machine tests only.
+#[derive(Parser)]
+#[command(name = "qemu-tests/run")]
+struct Options {
+    /// Tests to run, by name or the beginning of it
+    names: Vec<String>,
+    /// List the tests
+    #[arg(long)]
+    list: bool,
+    /// Only boot: no format, lint and unit tests, and the images as they are
+    #[arg(long)]
+    no_checks: bool,
+    /// More rounds where a test has rounds: 20 power cuts
+    #[arg(long)]
+    soak: bool,
+    /// Seed of whatever is random (default: the time)
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("qemu-tests: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<bool> {
+    let all = tests::all();
+    let names: Vec<&str> = all.iter().map(|test| test.name).collect();
+    let chosen: Vec<&Test> = select::select(&names, &options.names)?
+        .into_iter()
+        .map(|index| &all[index])
+        .collect();
+    if options.list {
+        chosen.iter().for_each(|test| println!("{}", test.name));
+        return Ok(true);
+    }
+    let mut report = Report::default();
+    let mut images_built = true;
+    if !options.no_checks {
+        if options.names.is_empty() {
+            for check in checks::sources() {
+                report.step(check.name, None, || check.run());
+            }
+        }
+        for check in checks::images(Path::new(OUT)) {
+            images_built &= report.step(check.name, None, || check.run());
+        }
+    }
+    run_tests(options, &chosen, images_built, &mut report)?;
+    Ok(report.finish())
+}
+
+fn run_tests(
+    options: &Options,
+    chosen: &[&Test],
+    images_built: bool,
+    report: &mut Report,
+) -> Result<()> {
+    if !images_built {
+        chosen
+            .iter()
+            .for_each(|test| report.not_run(test.name, "there is no image"));
+        return Ok(());
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    let mut lab = Lab::new(Path::new(OUT), options.soak, options.seed.unwrap_or(now))?;
+    println!(
+        "      machines run with {:?}, random seed {}",
+        lab.accel, lab.random_seed
+    );
+    for test in chosen {
+        let dir = Path::new(OUT).join("tests").join(test.name);
+        report.step(test.name, Some(&dir), || {
+            lab.begin(test.name)?;
+            (test.run)(&mut lab)
+        });
+    }
+    for shared in ["_booted", "_observed"] {
+        remove_disks(&Path::new(OUT).join("tests").join(shared));
+    }
+    Ok(())
+}

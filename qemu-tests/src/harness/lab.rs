@@ -1,0 +1,236 @@
+//! What every test is given: where its files go, the images, and ready-made machines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::harness::accel::Accel;
+use crate::harness::artifacts::Artifacts;
+use crate::harness::machine::{Machine, Network};
+use crate::harness::observer::Observer;
+use crate::harness::snapshot::Snapshot;
+use crate::harness::ssh::{Key, Ssh};
+use crate::harness::status::Status;
+use crate::harness::vm::Vm;
+use crate::harness::{disk, docker, seed};
+
+/// How long a boot to sshd may take on a slow, busy machine.
+pub const BOOT_DEADLINE: Duration = Duration::from_secs(180);
+/// How long all services may take to settle after that.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(180);
+
+/// What every test is given.
+pub struct Lab {
+    /// What runs the guests.
+    pub accel: Accel,
+    /// The image as it is shipped.
+    pub shipped: Artifacts,
+    /// More rounds where a test has rounds.
+    pub soak: bool,
+    /// Seed of whatever is random.
+    pub random_seed: u64,
+    /// The key that the seeds carry.
+    pub key: Key,
+    out: PathBuf,
+    dir: PathBuf,
+    booted: Option<Snapshot>,
+    observed: Option<Snapshot>,
+    usual_boot: Option<Duration>,
+}
+
+impl Lab {
+    /// A lab for the images below `out`.
+    ///
+    /// # Errors
+    /// When there is no image.
+    pub fn new(out: &Path, soak: bool, random_seed: u64) -> Result<Self> {
+        let shipped = Artifacts::open(out)?;
+        let dir = out.join("tests");
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let accel = Accel::probe(&shipped.kernel(), &dir);
+        Ok(Lab {
+            accel,
+            shipped,
+            soak,
+            random_seed,
+            key: Key::generate()?,
+            out: out.to_owned(),
+            dir,
+            booted: None,
+            observed: None,
+            usual_boot: None,
+        })
+    }
+
+    /// Makes an empty folder for the test `name` and points [`Lab::dir`] to it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn begin(&mut self, name: &str) -> Result<()> {
+        self.dir = empty_dir(&self.out.join("tests").join(name))?;
+        Ok(())
+    }
+
+    /// The running test's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A new overlay over an image's disk.
+    ///
+    /// # Errors
+    /// When qemu-img fails.
+    pub fn disk(&self, artifacts: &Artifacts) -> Result<PathBuf> {
+        disk::overlay(&artifacts.disk(), "raw", &self.dir.join("disk.qcow2"))
+    }
+
+    /// The usual seed, as a FAT disk.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn seed(&self) -> Result<PathBuf> {
+        seed::fat(&self.dir, &seed::usual(&self.key.public()?))
+    }
+
+    /// The shipped image on a new disk with the usual seed, not started yet.
+    ///
+    /// # Errors
+    /// When its parts cannot be made.
+    pub fn machine(&self) -> Result<Machine> {
+        Ok(Machine::direct(&self.shipped)?
+            .with_disk(&self.disk(&self.shipped)?)
+            .with_raw(&self.seed()?))
+    }
+
+    /// Starts `machine` with its logs in the test's folder.
+    ///
+    /// # Errors
+    /// As [`Vm::start`].
+    pub fn start(&self, machine: &Machine) -> Result<Vm> {
+        Vm::start(machine, self.accel, &self.dir)
+    }
+
+    /// Waits for SSH of a machine that boots.
+    ///
+    /// # Errors
+    /// As [`Ssh::connect`].
+    pub fn ssh(&self, vm: &Vm) -> Result<Ssh> {
+        Ssh::connect(vm, &self.key, BOOT_DEADLINE)
+    }
+
+    /// The shipped image, booted, every service settled, with [`docker::IMAGE`] imported. Booted once for all tests.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn booted(&mut self) -> Result<(Vm, Ssh)> {
+        if self.booted.is_none() {
+            let dir = empty_dir(&self.out.join("tests/_booted"))?;
+            let shipped = self.shipped.clone();
+            self.booted = Some(self.boot_to_snapshot(&shipped, false, &dir)?);
+        }
+        let snapshot = self.booted.as_ref().context("no snapshot")?;
+        let vm = snapshot.resume(self.accel, &self.dir)?;
+        let ssh = self.ssh(&vm)?;
+        Ok((vm, ssh))
+    }
+
+    /// As [`Lab::booted`], but the test image, with its observer.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn observed(&mut self) -> Result<(Vm, Ssh, Observer)> {
+        if self.observed.is_none() {
+            let dir = empty_dir(&self.out.join("tests/_observed"))?;
+            let artifacts = Artifacts::open(&self.out.join("test"))?;
+            self.observed = Some(self.boot_to_snapshot(&artifacts, true, &dir)?);
+        }
+        let snapshot = self.observed.as_ref().context("no snapshot")?;
+        let mut vm = snapshot.resume(self.accel, &self.dir)?;
+        let ssh = self.ssh(&vm)?;
+        let observer = Observer::attach(&mut vm)?;
+        Ok((vm, ssh, observer))
+    }
+
+    /// How long the usual machine takes to its login prompt, in this run.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn usual_boot(&mut self) -> Result<Duration> {
+        if self.usual_boot.is_none() {
+            drop(self.booted()?);
+        }
+        self.usual_boot.context("the usual boot was not measured")
+    }
+
+    /// What the console of the observed machine said during its boot.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn observed_boot_console(&mut self) -> Result<String> {
+        if self.observed.is_none() {
+            drop(self.observed()?);
+        }
+        let log = self.out.join("tests/_observed/serial.log");
+        fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))
+    }
+
+    fn boot_to_snapshot(
+        &mut self,
+        artifacts: &Artifacts,
+        observer: bool,
+        dir: &Path,
+    ) -> Result<Snapshot> {
+        let overlay = disk::overlay(&artifacts.disk(), "raw", &dir.join("disk.qcow2"))?;
+        let seed = seed::fat(dir, &seed::usual(&self.key.public()?))?;
+        let page = write_page(dir)?;
+        let mut machine = Machine::direct(artifacts)?
+            .with_disk(&overlay)
+            .with_raw(&seed);
+        machine.network = Network::User {
+            forwards: vec![22, 8080],
+            page: Some(page),
+        };
+        machine.observer = observer;
+        let start = Instant::now();
+        let vm = Vm::start(&machine, self.accel, dir)?;
+        vm.serial.wait_for("login:", BOOT_DEADLINE)?;
+        if !observer {
+            self.usual_boot = Some(start.elapsed());
+        }
+        let ssh = self.ssh(&vm)?;
+        Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+        docker::import(&ssh)?;
+        // On its way to the disk before the machine is frozen.
+        ssh.check("sync")?;
+        drop(ssh);
+        Snapshot::take(vm, machine, dir)
+    }
+}
+
+/// Text of the page that the guest finds at [`crate::harness::machine::PAGE_URL`].
+pub const PAGE_TEXT: &str = "hello from the harbour";
+
+/// Writes that page as a whole HTTP answer.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_page(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join("page.http");
+    let length = PAGE_TEXT.len();
+    let answer = format!(
+        "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{PAGE_TEXT}"
+    );
+    fs::write(&path, answer).with_context(|| format!("writing {}", path.display()))?;
+    path.canonicalize().context("finding the page")
+}
+
+fn empty_dir(dir: &Path) -> Result<PathBuf> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("emptying {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    dir.canonicalize()
+        .with_context(|| format!("finding {}", dir.display()))
+}

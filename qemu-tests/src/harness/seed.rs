@@ -1,0 +1,80 @@
+//! NoCloud seeds: a small disk labelled `cidata` with `user-data` and `meta-data`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::harness::process;
+
+/// Hostname that [`usual`] gives the machine.
+pub const HOSTNAME: &str = "timber";
+/// Password that [`usual`] gives the user `keelson`: for tests of the serial console only.
+pub const PASSWORD: &str = "oak and tar";
+/// [`PASSWORD`], SHA-512-crypt.
+const PASSWORD_HASH: &str = "$6$keelsontest$5g5vYXYZleyJiiY4ZB/SFOFoNP1T8mtDquzNawoh1vxkZ3EKRjfWjTDmvQj9NGjbcR.OUT8.HVDykJuSfbXJR.";
+const TOOL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The user-data of most tests: hostname, key and password of the default user.
+pub fn usual(public_key: &str) -> String {
+    format!(
+        "#cloud-config\nhostname: {HOSTNAME}\nssh_authorized_keys:\n  - {public_key}\nchpasswd:\n  expire: false\n  \
+         users:\n    - {{name: keelson, password: {PASSWORD_HASH:?}}}\n"
+    )
+}
+
+/// Writes a FAT seed to `dir/seed.img`.
+///
+/// # Errors
+/// When mtools fails.
+pub fn fat(dir: &Path, user_data: &str) -> Result<PathBuf> {
+    let files = write_files(dir, user_data)?;
+    let image = dir.join("seed.img");
+    process::check(
+        Command::new("truncate").args(["-s", "1M"]).arg(&image),
+        TOOL_DEADLINE,
+    )?;
+    process::check(
+        Command::new("mformat")
+            .args(["-v", "cidata", "-i"])
+            .arg(&image)
+            .arg("::"),
+        TOOL_DEADLINE,
+    )?;
+    process::check(
+        Command::new("mcopy")
+            .args(["-o", "-i"])
+            .arg(&image)
+            .args(&files)
+            .arg("::"),
+        TOOL_DEADLINE,
+    )?;
+    Ok(image)
+}
+
+/// Writes an ISO 9660 seed to `dir/seed.iso`.
+///
+/// # Errors
+/// When xorriso fails.
+pub fn iso(dir: &Path, user_data: &str) -> Result<PathBuf> {
+    let files = write_files(dir, user_data)?;
+    let image = dir.join("seed.iso");
+    let mut command = Command::new("xorriso");
+    command
+        .args(["-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o"])
+        .arg(&image)
+        .args(&files);
+    process::check(&mut command, TOOL_DEADLINE)?;
+    Ok(image)
+}
+
+fn write_files(dir: &Path, user_data: &str) -> Result<[PathBuf; 2]> {
+    let files = [dir.join("user-data"), dir.join("meta-data")];
+    let meta_data = "instance-id: keelson-test\n";
+    for (path, content) in files.iter().zip([user_data, meta_data]) {
+        fs::write(path, content).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(files)
+}

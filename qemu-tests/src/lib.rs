@@ -1,0 +1,9 @@
+//! Boots Keelson in QEMU and shows that it does what it promises.
+//!
+//! * [`harness`]: virtual machines and the ways to talk to them; knows nothing of single tests
+//! * [`tests`]: one file a topic; each test's name is the sentence that it proves
+//! * [`runner`]: checks, the list of tests, the report
+
+pub mod harness;
+pub mod runner;
+pub mod tests;

@@ -1,0 +1,9 @@
+//! Checks, the list of tests, the report.
+//!
+//! * [`checks`]: format, lints, unit tests, shell syntax, building the images
+//! * [`report`]: what passed, what failed, and where to look
+//! * [`select`]: which tests are meant by the names on the command line
+
+pub mod checks;
+pub mod report;
+pub mod select;

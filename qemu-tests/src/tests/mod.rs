@@ -1,0 +1,79 @@
+//! What must be true of Keelson, shown in virtual machines. Each test's name is the sentence that it proves.
+//!
+//! * [`abuse`]: applications at their worst
+//! * [`bare`]: machines that lack something
+//! * [`boot`]: from the firmware to a running container
+//! * [`broken`]: broken input
+//! * [`errors`]: what is unknown is an error with a position
+//! * [`independence`]: what lives on when something else ends
+//! * [`power_cut`]: power cuts at random moments
+//! * [`power`]: reboot and power off
+//! * [`services`]: what system services are and may do
+
+pub mod abuse;
+pub mod bare;
+pub mod boot;
+pub mod broken;
+pub mod errors;
+pub mod independence;
+pub mod power;
+pub mod power_cut;
+pub mod services;
+
+use crate::harness::lab::Lab;
+
+/// One test.
+pub struct Test {
+    /// The sentence that it proves.
+    pub name: &'static str,
+    /// Proves it, or says why not.
+    pub run: fn(&mut Lab) -> anyhow::Result<()>,
+}
+
+macro_rules! tests {
+    ($($topic:ident: $($name:ident)+;)+) => {
+        vec![$($(Test { name: stringify!($name), run: $topic::$name }),+),+]
+    };
+}
+
+/// All tests, in the order in which they run: those that share a booted machine stand together.
+pub fn all() -> Vec<Test> {
+    tests! {
+        boot:
+            uefi_boot_reaches_a_login_and_docker_runs_an_image_made_on_the_spot;
+        abuse:
+            a_fork_bomb_in_a_container_leaves_ssh_and_system_services_alone
+            a_container_that_eats_all_memory_leaves_ssh_and_system_services_alone
+            a_container_that_fills_the_disk_leaves_ssh_and_system_services_alone;
+        power:
+            the_power_key_ends_within_15_seconds_with_everything_unmounted_clean
+            poweroff_ends_within_15_seconds_with_everything_unmounted_clean
+            a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostname;
+        power_cut:
+            every_file_reported_written_is_there_after_power_cuts;
+        bare:
+            without_a_state_partition_there_is_a_login_prompt_and_state_is_in_ram
+            without_a_network_there_is_a_login_prompt
+            without_a_seed_there_is_a_login_prompt
+            without_state_partition_network_and_seed_there_is_a_login_prompt;
+        broken:
+            a_machine_without_any_disk_says_which_os_slot_it_misses
+            unparsable_user_data_is_named_on_the_console_and_the_boot_goes_on
+            a_state_partition_full_of_noise_is_named_on_the_console_and_left_alone
+            one_flipped_bit_in_the_os_slot_is_refused_with_a_message
+            a_service_with_an_unknown_image_is_named_on_the_console_and_the_others_run;
+        services:
+            pid_1_is_keelson_init
+            the_test_image_has_the_shipped_services_and_its_own_only
+            every_system_service_is_a_container_with_its_own_root
+            capabilities_of_each_service_equal_its_service_yml
+            only_docker_is_privileged_and_every_capability_has_its_reason;
+        independence:
+            docker_containers_are_unseen_by_and_outlive_console_log_and_engine
+            killing_the_engine_kills_no_container_and_loses_no_log_line;
+        errors:
+            unknown_words_to_the_keelson_command_are_errors_that_name_them
+            an_unknown_key_in_a_service_yml_is_reported_with_its_position
+            an_unknown_key_in_a_recipe_is_reported_with_its_position;
+    }
+}

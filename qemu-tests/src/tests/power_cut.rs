@@ -1,0 +1,121 @@
+//! Power cuts at random moments.
+//!
+//! A cut is a `SIGKILL` of QEMU. What the guest had in its page cache is lost, and so is what it wrote without flushing
+//! into clusters that are new in the overlay, because QEMU keeps their tables in memory until a flush. Every round has an
+//! overlay of its own, so that all its clusters are new.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::harness::disk::{self, Random};
+use crate::harness::docker::{self, IMAGE};
+use crate::harness::lab::{Lab, SETTLE_DEADLINE};
+use crate::harness::machine::Machine;
+use crate::harness::ssh::Ssh;
+use crate::harness::status::Status;
+
+/// Cuts of a soak test, and of an ordinary run.
+const SOAK_CUTS: usize = 20;
+const USUAL_CUTS: usize = 4;
+/// How long the writer may go on before a cut.
+const LONGEST_WRITE: Duration = Duration::from_secs(6);
+
+/// Writes files whose name holds their checksum, and reports each once it is on the disk.
+const WRITER: &str = r#"
+set -e; mkdir -p ~/cuts/$ROUND; cd ~/cuts/$ROUND; sync ~ ~/cuts .
+n=0; while :; do
+    n=$((n+1)); head -c $((RANDOM * 4)) /dev/urandom >next
+    read -r sum rest < <(sha256sum next); sync next; mv next $n.$sum; sync .
+    echo "$sum  $ROUND/$n.$sum"
+done"#;
+
+pub(super) fn every_file_reported_written_is_there_after_power_cuts(lab: &mut Lab) -> Result<()> {
+    let cuts = if lab.soak { SOAK_CUTS } else { USUAL_CUTS };
+    println!("    {cuts} power cuts, random seed {}", lab.random_seed);
+    let mut random = Random::new(lab.random_seed);
+    let boot_time = lab.usual_boot()?;
+    let mut machine = lab.machine()?;
+    let mut reported: Vec<String> = Vec::new();
+    for round in 1..=cuts {
+        next_overlay(&mut machine, lab.dir(), round)?;
+        // Every other cut comes while the machine boots, where it replays its journal and starts its services.
+        if round % 2 == 0 {
+            let moment = random.below(boot_time);
+            let vm = lab.start(&machine)?;
+            vm.serial.let_run(moment);
+            println!("    cut {round}: {:.1} s into a boot", moment.as_secs_f64());
+            vm.cut_power();
+            continue;
+        }
+        let vm = lab.start(&machine)?;
+        let ssh = lab.ssh(&vm)?;
+        verify(&ssh, &reported)?;
+        let moment = random.below(LONGEST_WRITE);
+        let new = write_for(&ssh, round, moment)?;
+        vm.cut_power();
+        println!(
+            "    cut {round}: {:.1} s into writing, {} files reported",
+            moment.as_secs_f64(),
+            new.len()
+        );
+        reported.extend(new);
+    }
+    next_overlay(&mut machine, lab.dir(), cuts + 1)?;
+    let vm = lab.start(&machine)?;
+    let ssh = lab.ssh(&vm)?;
+    verify(&ssh, &reported)?;
+    let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    ensure!(
+        status.state.persistent,
+        "the state partition is not used any more: {:?}",
+        status.failures
+    );
+    docker::import(&ssh)?;
+    docker::run(&ssh, &format!("{IMAGE} true"))
+        .context("docker after the power cuts")
+        .map(drop)
+}
+
+fn next_overlay(machine: &mut Machine, dir: &Path, round: usize) -> Result<()> {
+    let first = machine
+        .disks
+        .first_mut()
+        .context("the machine has no disk")?;
+    let path: PathBuf = dir.join(format!("disk-{round}.qcow2"));
+    first.path = disk::overlay(&first.path, "qcow2", &path)?;
+    Ok(())
+}
+
+fn write_for(ssh: &Ssh, round: usize, time: Duration) -> Result<Vec<String>> {
+    let writer = ssh.follow(&format!("ROUND={round}; {WRITER}"))?;
+    let first = writer
+        .next(Duration::from_secs(60))
+        .context("the writer in the guest wrote nothing")?;
+    let mut reported = vec![first];
+    let until = Instant::now() + time;
+    while let Some(line) = writer.next(until.saturating_duration_since(Instant::now())) {
+        reported.push(line);
+    }
+    Ok(reported)
+}
+
+/// Checks every file reported in any round before.
+fn verify(ssh: &Ssh, reported: &[String]) -> Result<()> {
+    if reported.is_empty() {
+        return Ok(());
+    }
+    let list = reported.join("\n") + "\n";
+    let output = ssh.run_with(
+        "cd ~/cuts && sha256sum -c --quiet",
+        list.as_bytes(),
+        Duration::from_secs(120),
+    )?;
+    ensure!(
+        output.status.success(),
+        "files reported written were lost: {}",
+        output.text().trim()
+    );
+    Ok(())
+}
