@@ -173,9 +173,10 @@ impl Ssh {
     /// When it does not within the deadline.
     pub fn fresh(&self, line: &str, deadline: Duration) -> Result<String> {
         let mut command = Command::new("ssh");
+        // The first value counts.
         command
-            .args(self.options())
             .args(["-o", "ControlPath=none"])
+            .args(self.options())
             .arg(self.target())
             .arg(line);
         process::check(&mut command, deadline).map(|text| text.trim_end().to_owned())

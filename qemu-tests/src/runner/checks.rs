@@ -46,11 +46,11 @@ pub fn sources() -> Vec<Check> {
         Check::new("the sources are formatted", "cargo fmt --check"),
         Check::new(
             "the sources have no lints",
-            "cargo clippy --quiet --locked --workspace --all-targets -- -D warnings",
+            "cargo clippy --locked --profile tool --workspace --all-targets -- -D warnings",
         ),
         Check::new(
             "the unit tests pass",
-            "cargo test --quiet --locked --workspace",
+            "cargo test --quiet --locked --profile tool --workspace",
         ),
         Check::new(
             "the shell scripts can be parsed",
@@ -61,7 +61,7 @@ pub fn sources() -> Vec<Check> {
 
 /// The image as it is shipped, and the test image with the services of `qemu-tests/services`.
 pub fn images(out: &Path) -> Vec<Check> {
-    let build = "cargo run --quiet --locked --profile tool -p keelson-images -- build";
+    let build = "cargo run --locked --profile tool -p keelson-images -- build";
     let mut services: Vec<String> = ["observer", "unknown-image", "unknown-key"]
         .map(|name| format!("--service qemu-tests/services/{name}"))
         .into();

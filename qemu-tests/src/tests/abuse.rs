@@ -15,17 +15,18 @@ const PROBES: u32 = 4;
 const PROBE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the worst may take to come.
 const WORST_DEADLINE: Duration = Duration::from_secs(120);
+/// How long it is left alone then, to get worse.
+const WORSENING: Duration = Duration::from_secs(8);
 /// How long the machine may take to be rid of it.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(90);
 
 pub(super) fn a_fork_bomb_in_a_container_leaves_ssh_and_system_services_alone(
     lab: &mut Lab,
 ) -> Result<()> {
-    // The shell says that it cannot fork once the limit is reached.
     endure(
         lab,
-        "sh -c 'bomb() { bomb | bomb & }; bomb; sleep 1000'",
-        "fork",
+        "sh -c 'bomb() { bomb | bomb & }; echo bombing; bomb; sleep 1000'",
+        "bombing",
     )
 }
 
@@ -52,10 +53,11 @@ pub(super) fn a_container_that_fills_the_disk_leaves_ssh_and_system_services_alo
 
 /// Runs `command` in a container until it has said `worst`; then SSH and all services must be as before.
 fn endure(lab: &mut Lab, command: &str, worst: &str) -> Result<()> {
-    let (_vm, ssh) = lab.booted()?;
+    let (vm, ssh) = lab.booted()?;
     let before = Status::read(&ssh)?;
     docker::run_detached(&ssh, &format!("--name worst {IMAGE} {command}"))?;
     wait_for_worst(&ssh, worst)?;
+    vm.serial.let_run(WORSENING);
     for probe in 1..=PROBES {
         let answer = ssh
             .fresh("echo alive", PROBE_DEADLINE)
