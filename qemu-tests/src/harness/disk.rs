@@ -14,7 +14,7 @@ use crate::harness::process;
 const TOOL_DEADLINE: Duration = Duration::from_secs(120);
 const SECTOR_BYTES: u64 = 512;
 /// Size of the disks that tests boot from; the state partition grows into it.
-const DISK_SIZE: &str = "6G";
+const DISK_SIZE: &str = "4G";
 
 /// Makes a qcow2 overlay over a raw or qcow2 `base`, which stays as it is.
 ///

@@ -40,7 +40,11 @@ pub(super) fn unparsable_user_data_is_named_on_the_console_and_the_boot_goes_on(
     let text = vm.serial.text();
     let positions = ["user-data:3:", "user-data:4:"];
     let named = positions.iter().any(|position| text.contains(position));
-    ensure!(named, "no line of the console gives the position: {}", vm.serial.tail());
+    ensure!(
+        named,
+        "no line of the console gives the position: {}",
+        vm.serial.tail()
+    );
     Ok(())
 }
 

@@ -60,7 +60,9 @@ pub(super) fn the_test_image_has_the_shipped_services_and_its_own_only(
     drop((ssh, vm));
     let (_vm, ssh, _) = lab.observed()?;
     let tested = names(&Status::read(&ssh)?);
-    let own: BTreeSet<String> = definition::read_all(Path::new(TEST_ONLY))?.into_keys().collect();
+    let own: BTreeSet<String> = definition::read_all(Path::new(TEST_ONLY))?
+        .into_keys()
+        .collect();
     let expected: BTreeSet<String> = shipped.union(&own).cloned().collect();
     ensure!(
         tested == expected,
