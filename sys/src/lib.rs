@@ -1,10 +1,18 @@
 //! System calls and ioctls that no crate wraps: the only crate with unsafe code
 //!
+//! - [`block`]: block devices, partitions, loop devices, growth of ext4
 //! - [`control`]: the protocol between PID 1 and the system engine
+//! - [`device_mapper`]: dm-verity devices
+//! - [`machine`]: watchdog, entropy pool, loopback interface
 //! - [`evdev`]: input devices
 //! - [`notify`]: sd_notify, the service's side
+//! - [`process`]: children with a control socket, a cgroup, a terminal
 #![allow(unsafe_code)] // The one place where it may stand; each block says why it is sound.
 
+pub mod block;
 pub mod control;
+pub mod device_mapper;
 pub mod evdev;
+pub mod machine;
 pub mod notify;
+pub mod process;

@@ -1,0 +1,247 @@
+//! Kernel modules.
+//!
+//! - [`index`]: modules.dep and its companions, pure
+//! - [`Library`]: a module directory; loads modules with what they need, decompressed by the kernel
+//! - [`Background`]: loads on threads of its own, for the initrd
+//! - [`modprobe`]: the program that the kernel calls when it wants a module
+//! - [`coldplug`]: the modaliases of the devices that are there already
+
+mod index;
+
+use crate::cmdline::Options;
+use crate::{files, kmsg};
+use anyhow::{Context as _, Result, bail};
+use index::Index;
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+/// MODULE_INIT_COMPRESSED_FILE of linux/module.h, which nix does not name.
+const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
+
+/// The modules of the running kernel.
+#[derive(Debug)]
+pub(crate) struct Library {
+    directory: PathBuf,
+    index: Index,
+    options: Options,
+}
+
+impl Library {
+    /// Opens /usr/lib/modules/RELEASE.
+    pub(crate) fn open() -> Result<Self> {
+        let release = files::get("/proc/sys/kernel/osrelease")?;
+        let options = Options::parse(&files::get("/proc/cmdline")?);
+        Self::at(Path::new("/usr/lib/modules").join(release), options)
+    }
+
+    fn at(directory: PathBuf, options: Options) -> Result<Self> {
+        let required = |name: &str| {
+            let path = directory.join(name);
+            fs::read_to_string(&path).with_context(|| {
+                format!(
+                    "read {} (run depmod when the image is built)",
+                    path.display()
+                )
+            })
+        };
+        // Only modules.dep must be there; depmod leaves out what would be empty in some versions.
+        let optional = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let index = Index {
+            dependencies: required("modules.dep")?,
+            aliases: optional("modules.alias"),
+            soft_dependencies: optional("modules.softdep"),
+            builtin: optional("modules.builtin"),
+        };
+        Ok(Self {
+            directory,
+            index,
+            options,
+        })
+    }
+
+    /// The names of the modules that a name or alias means.
+    pub(crate) fn resolve(&self, request: &str) -> Vec<String> {
+        self.index.resolve(request)
+    }
+
+    /// Loads a module and what it needs. One that is loaded already is fine.
+    pub(crate) fn load(&self, name: &str) -> Result<()> {
+        for file in self.index.files(name) {
+            self.insert(file)
+                .with_context(|| format!("load module {file}"))?;
+        }
+        Ok(())
+    }
+
+    fn insert(&self, file: &str) -> Result<()> {
+        let path = self.directory.join(file);
+        let flags = if file.ends_with(".ko") {
+            ModuleInitFlags::empty()
+        } else {
+            COMPRESSED_FILE
+        };
+        let parameters = CString::new(self.options.parameters_of(&index::module_name(file)))?;
+        match finit_module(File::open(path)?, &parameters, flags) {
+            // Loaded already, or by somebody else while we waited.
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Loads several names or aliases at once, on as many threads as make sense; returns when all are done. Names
+    /// that mean nothing here are skipped: kernels differ in what is built in.
+    pub(crate) fn load_all(&self, requests: &[&str]) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for name in self.resolve(request) {
+                    kmsg::tolerate("going on without a kernel module", self.load(&name));
+                }
+            }
+        };
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 1..processors.min(requests.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+}
+
+/// Loads modules on threads, while the caller waits for the devices that they bring.
+#[derive(Debug)]
+pub(crate) struct Background {
+    library: Arc<Library>,
+    requested: BTreeSet<String>,
+    running: Vec<(String, JoinHandle<Result<()>>)>,
+}
+
+impl Background {
+    pub(crate) fn new(library: Library) -> Self {
+        Self {
+            library: Arc::new(library),
+            requested: BTreeSet::new(),
+            running: Vec::new(),
+        }
+    }
+
+    /// Starts to load what a name or alias means, unless that was asked for before.
+    pub(crate) fn request(&mut self, request: &str) {
+        if !self.requested.insert(request.to_owned()) {
+            return;
+        }
+        for name in self.library.resolve(request) {
+            if name != request && !self.requested.insert(name.clone()) {
+                continue;
+            }
+            let library = Arc::clone(&self.library);
+            let module = name.clone();
+            match thread::Builder::new()
+                .stack_size(128 * 1024)
+                .spawn(move || library.load(&module))
+            {
+                Ok(handle) => self.running.push((name, handle)),
+                Err(error) => {
+                    kmsg::error(format_args!(
+                        "no thread to load module {name}, loading it here: {error}"
+                    ));
+                    kmsg::tolerate("going on without a kernel module", self.library.load(&name));
+                }
+            }
+        }
+    }
+
+    /// Waits until the module of this name has been loaded, when it was asked for.
+    pub(crate) fn wait_for(&mut self, name: &str) {
+        let wanted = name.replace('-', "_");
+        while let Some(at) = self.running.iter().position(|(name, _)| *name == wanted) {
+            finish(self.running.swap_remove(at));
+        }
+    }
+
+    /// Waits for everything that was asked for.
+    pub(crate) fn wait_for_all(&mut self) {
+        self.running.drain(..).for_each(finish);
+    }
+}
+
+fn finish((name, handle): (String, JoinHandle<Result<()>>)) {
+    match handle.join() {
+        Ok(result) => drop(kmsg::tolerate("going on without a kernel module", result)),
+        Err(_) => kmsg::error(format_args!(
+            "loading module {name} ended with an internal error"
+        )),
+    }
+}
+
+/// The modaliases of all devices that are there, each once.
+pub(crate) fn coldplug() -> BTreeSet<String> {
+    let entries = |path: &Path| {
+        fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
+    entries(Path::new("/sys/bus"))
+        .flat_map(|bus| entries(&bus.join("devices")))
+        .filter_map(|device| fs::read_to_string(device.join("modalias")).ok())
+        .map(|alias| alias.trim().to_owned())
+        .filter(|alias| !alias.is_empty())
+        .collect()
+}
+
+/// `modprobe [-q] [-a] [--] NAME...` as the kernel calls it.
+pub(crate) fn modprobe(arguments: &[String]) -> Result<()> {
+    let mut quiet = false;
+    let mut requests = Vec::new();
+    for argument in arguments {
+        match argument.as_str() {
+            "-q" => quiet = true,
+            "-a" | "-s" | "-v" | "--" => {}
+            option if option.starts_with('-') => bail!("modprobe: unknown option {option}"),
+            request => requests.push(request),
+        }
+    }
+    let library = Library::open()?;
+    for request in requests {
+        let names = library.resolve(request);
+        if names.is_empty() && !quiet {
+            bail!("modprobe: no module is or answers to {request}");
+        }
+        for name in names {
+            library.load(&name)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_directory_without_modules_dep_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Library::at(directory.path().to_owned(), Options::parse("")).unwrap_err();
+        assert!(format!("{error:#}").contains("run depmod"), "{error:#}");
+    }
+
+    #[test]
+    fn a_module_file_that_is_missing_is_an_error_with_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("modules.dep"), "kernel/x.ko:\n").unwrap();
+        let library = Library::at(directory.path().to_owned(), Options::parse("")).unwrap();
+        let error = format!("{:#}", library.load("x").unwrap_err());
+        assert!(error.starts_with("load module kernel/x.ko: "), "{error}");
+        assert_eq!(library.resolve("unheard-of"), Vec::<String>::new());
+    }
+}
