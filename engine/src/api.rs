@@ -160,7 +160,7 @@ pub enum BootKind {
     Service,
 }
 
-/// One step of the boot.
+/// One step of the boot. Firmware and boot loader come before time 0, which is the kernel's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootEntry {
     /// Name of the step or service.
@@ -168,13 +168,13 @@ pub struct BootEntry {
     /// Whose step it is.
     pub kind: BootKind,
     /// When it began; for a service, when its container was asked for.
-    pub start_us: u64,
+    pub start_us: i64,
     /// When the process was started (services only).
-    pub started_us: Option<u64>,
+    pub started_us: Option<i64>,
     /// When it was ready (services only).
-    pub ready_us: Option<u64>,
+    pub ready_us: Option<i64>,
     /// When it ended; `null` while it goes on (a service that keeps running).
-    pub end_us: Option<u64>,
+    pub end_us: Option<i64>,
 }
 
 /// The time line of this boot, in order of `start_us`.
