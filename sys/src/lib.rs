@@ -3,6 +3,7 @@
 //! - [`block`]: block devices, partitions, loop devices, growth of ext4
 //! - [`control`]: the protocol between PID 1 and the system engine
 //! - [`device_mapper`]: dm-verity devices
+//! - [`durable`]: durable writes into trees that others may write to
 //! - [`machine`]: watchdog, entropy pool, loopback interface
 //! - [`evdev`]: input devices
 //! - [`notify`]: sd_notify, the service's side
@@ -12,6 +13,7 @@
 pub mod block;
 pub mod control;
 pub mod device_mapper;
+pub mod durable;
 pub mod evdev;
 pub mod machine;
 pub mod notify;
