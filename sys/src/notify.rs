@@ -1,4 +1,4 @@
-//! The service's side of the `sd_notify` protocol (sd_notify(3)), and the supervisor's socket for it.
+//! The service's side of the `sd_notify` protocol (sd_notify(3)).
 //!
 //! Safe code only; it stands here because several services speak it.
 
