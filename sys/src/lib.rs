@@ -7,6 +7,7 @@
 //! - [`machine`]: watchdog, entropy pool, loopback interface
 //! - [`evdev`]: input devices
 //! - [`notify`]: sd_notify, the service's side
+//! - [`packet`]: packet sockets
 //! - [`process`]: children with a control socket, a cgroup, a terminal
 #![allow(unsafe_code)] // The one place where it may stand; each block says why it is sound.
 
@@ -17,4 +18,5 @@ pub mod durable;
 pub mod evdev;
 pub mod machine;
 pub mod notify;
+pub mod packet;
 pub mod process;

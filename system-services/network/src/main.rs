@@ -1,3 +1,63 @@
-//! Addresses, routes, DHCP and resolv.conf
+//! `keelson-network`: addresses, routes and names for the machine's wired interfaces. The library has the parts.
 
-fn main() {}
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use keelson_network::config::Config;
+use keelson_network::service::{self, Directories};
+use keelson_network::{log, log::set_level};
+
+const USAGE: &str =
+    "usage: keelson-network [--run DIRECTORY] [--state DIRECTORY] [--sys-class-net DIRECTORY]";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log!(Error, "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    if let Some(level) = env::var_os("KEELSON_LOG") {
+        set_level(&level.to_string_lossy()).map_err(|message| anyhow!(message))?;
+    }
+    let directories = directories(env::args_os().skip(1))?;
+    std::fs::create_dir_all(&directories.state).unwrap_or_else(|error| {
+        log!(
+            Warning,
+            "{}: {error}; leases are not kept",
+            directories.state.display()
+        )
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(service::run(Config::default(), directories))
+}
+
+fn directories(arguments: impl Iterator<Item = OsString>) -> Result<Directories> {
+    use lexopt::prelude::Long;
+    let mut directories = Directories {
+        run: PathBuf::from("/run/keelson/network"),
+        state: PathBuf::from("/state/config/network"),
+        sys_class_net: PathBuf::from("/sys/class/net"),
+    };
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next().context(USAGE)? {
+        let directory = match argument {
+            Long("run") => &mut directories.run,
+            Long("state") => &mut directories.state,
+            Long("sys-class-net") => &mut directories.sys_class_net,
+            other => return Err(anyhow!(other.unexpected()).context(USAGE)),
+        };
+        *directory = parser.value().context(USAGE)?.into();
+    }
+    Ok(directories)
+}

@@ -1,0 +1,24 @@
+//! Addresses, routes, DHCP and resolv.conf of the machine's wired interfaces.
+//!
+//! Declared state goes in ([`config`] and what DHCP servers say), kernel state comes out ([`kernel`]).
+//!
+//! - [`config`]: which interfaces are ours and how they get their addresses
+//! - [`links`]: network interfaces as the kernel describes them; which are wired
+//! - [`dhcp4`]: the DHCPv4 client: codec, state machine, sockets, saved leases
+//! - [`ipv4`]: what an interface should look like, and what to change to get there; pure
+//! - [`kernel`]: the same over rtnetlink
+//! - [`resolver`]: resolv.conf and lists of time servers
+//! - [`service`]: the event loop that ties the above together
+//! - [`files`], [`log`], [`watched`]: atomic writes, messages on standard error, descriptors in the event loop
+
+pub mod config;
+pub mod dhcp4;
+pub mod files;
+pub mod ipv4;
+pub mod kernel;
+pub mod links;
+#[macro_use]
+pub mod log;
+pub mod resolver;
+pub mod service;
+pub mod watched;

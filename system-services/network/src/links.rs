@@ -1,0 +1,128 @@
+//! Network interfaces as the kernel describes them, and which of them are the machine's wired ones.
+
+use std::path::Path;
+
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+
+/// One network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it; stays when the name changes.
+    pub index: u32,
+    /// Its present name.
+    pub name: String,
+    /// Its Ethernet address, zeros when it has none.
+    pub hardware_address: [u8; 6],
+    /// Bytes of payload in one frame.
+    pub mtu: u32,
+    /// It is of the Ethernet kind (`ARPHRD_ETHER`).
+    pub ethernet: bool,
+    /// It was brought up.
+    pub up: bool,
+    /// There is somebody at the other end of the cable.
+    pub carrier: bool,
+    /// It is part of a bridge or a bond, which has the addresses in its stead.
+    pub enslaved: bool,
+}
+
+impl Link {
+    /// Reads what the kernel says in `RTM_NEWLINK` and `RTM_DELLINK`.
+    pub fn from_message(message: &LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut link = Self {
+            index: message.header.index,
+            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Controller(index) => link.enslaved = *index != 0,
+                LinkAttribute::Address(bytes) => {
+                    link.hardware_address = bytes.as_slice().try_into().unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+
+    /// Whether this is a wired interface of the machine itself: Ethernet, with hardware (or a hypervisor's device)
+    /// behind it, and not part of a bridge or bond. Containers' veth pairs, bridges and tunnels are not.
+    /// `sys_class_net` is /sys/class/net.
+    pub fn is_wired(&self, sys_class_net: &Path) -> bool {
+        let directory = sys_class_net.join(&self.name);
+        self.ethernet
+            && !self.enslaved
+            && self.hardware_address != [0; 6]
+            && directory.join("device").exists()
+            && !directory.join("wireless").exists()
+            && !directory.join("phy80211").exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_ethernet_with_a_device_behind_it_is_wired() {
+        let sys = tempfile::tempdir().unwrap();
+        for path in [
+            "eth0/device",
+            "wlan0/device",
+            "wlan0/phy80211",
+            "docker0",
+            "port0/device",
+        ] {
+            fs::create_dir_all(sys.path().join(path)).unwrap();
+        }
+        let link = |name: &str| Link {
+            name: name.into(),
+            ethernet: true,
+            hardware_address: [2, 0, 0, 0, 0, 1],
+            ..Link::default()
+        };
+        assert!(link("eth0").is_wired(sys.path()));
+        assert!(
+            !Link {
+                ethernet: false,
+                ..link("eth0")
+            }
+            .is_wired(sys.path())
+        );
+        assert!(
+            !Link {
+                enslaved: true,
+                ..link("port0")
+            }
+            .is_wired(sys.path())
+        );
+        for name in ["wlan0", "docker0", "veth12", "lo"] {
+            assert!(!link(name).is_wired(sys.path()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_has_carrier_only_when_it_is_up() {
+        let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::LowerUp;
+        assert!(!Link::from_message(&message).carrier);
+        message.header.flags = LinkFlags::LowerUp | LinkFlags::Up;
+        assert!(Link::from_message(&message).carrier);
+        message.attributes = vec![
+            LinkAttribute::Address(vec![1; 20]),
+            LinkAttribute::Controller(4),
+        ];
+        let link = Link::from_message(&message);
+        assert!(link.enslaved);
+        assert_eq!(
+            link.hardware_address, [0; 6],
+            "an address that is not Ethernet's is none"
+        );
+    }
+}

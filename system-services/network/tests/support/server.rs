@@ -1,0 +1,63 @@
+//! The DHCP server: Debian's dnsmasq.
+
+use std::process::Stdio;
+
+use super::{Lab, SOON, follow};
+
+impl Lab {
+    /// Starts dnsmasq in the server's namespace, to lend addresses in 10.77.0.`first` to 10.77.0.`last` for two minutes,
+    /// the shortest that it can do. It listens when this returns.
+    pub fn start_server(&mut self, first: u8, last: u8, options: &[&str]) {
+        assert!(self.dnsmasq.is_none());
+        let mut command = self.server.command("dnsmasq");
+        command.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--log-facility=-",
+            "--log-dhcp",
+            "--pid-file=",
+        ]);
+        command.args([
+            "--user=root",
+            "--port=0",
+            "--no-ping",
+            "--dhcp-authoritative",
+            "--interface=s*",
+        ]);
+        command.args(["--bind-dynamic", "--dhcp-broadcast=tag:never"]);
+        command.arg(format!(
+            "--dhcp-range=10.77.0.{first},10.77.0.{last},255.255.255.0,120"
+        ));
+        command.arg(format!(
+            "--dhcp-leasefile={}",
+            self.path("dnsmasq.leases").display()
+        ));
+        command.args(options);
+        let mut server = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("dnsmasq cannot be run: is dnsmasq-base there?");
+        let before = self.server_log.count("started");
+        follow(
+            server.stderr.take().unwrap(),
+            self.server_log.clone(),
+            self.wake.clone(),
+        );
+        self.dnsmasq = Some(server);
+        self.wait("the server is started", SOON, |lab| {
+            lab.server_log.count("started") > before
+        });
+    }
+
+    /// Ends the server without a word to anybody.
+    pub fn stop_server(&mut self) {
+        let mut server = self.dnsmasq.take().expect("the server runs");
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Makes the server forget what it lent to whom.
+    pub fn forget_server_leases(&self) {
+        let _ = std::fs::remove_file(self.path("dnsmasq.leases"));
+    }
+}
