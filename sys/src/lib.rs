@@ -4,10 +4,12 @@
 //! - [`control`]: the protocol between PID 1 and the system engine
 //! - [`device_mapper`]: dm-verity devices
 //! - [`durable`]: durable writes into trees that others may write to
+//! - [`inherited`]: descriptors left open by the parent process
 //! - [`machine`]: watchdog, entropy pool, loopback interface
 //! - [`evdev`]: input devices
 //! - [`notify`]: sd_notify, the service's side
 //! - [`packet`]: packet sockets
+//! - [`pidfd`]: processes by descriptor
 //! - [`process`]: children with a control socket, a cgroup, a terminal
 #![allow(unsafe_code)] // The one place where it may stand; each block says why it is sound.
 
@@ -16,7 +18,9 @@ pub mod control;
 pub mod device_mapper;
 pub mod durable;
 pub mod evdev;
+pub mod inherited;
 pub mod machine;
 pub mod notify;
 pub mod packet;
+pub mod pidfd;
 pub mod process;
