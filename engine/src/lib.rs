@@ -1,5 +1,34 @@
 //! The system engine: runs the operating system's own services as containers.
 //!
-//! - [`api`]: types of the HTTP API on `/run/keelson/system.sock`
+//! - [`api`]: types of the HTTP API on `/run/keelson/system.sock`; [`server`]: the HTTP server
+//! - [`compose`]: service definitions; [`graph`]: their order
+//! - [`lifecycle`]: the life of one service as a state machine; [`record`]: what is stored of it
+//! - [`supervise`]: the engine itself
+//! - [`spec`], [`seccomp`], [`rootfs`]: from a definition to an OCI bundle; [`runtime`]: drives the OCI runtime
+//! - [`notify`], [`healthcheck`]: how a service is known to be well
+//! - [`output`], [`handover`]: what services print, and its way to the log service
+//! - [`link`]: the socket to PID 1; [`readiness`]: waiting for descriptors; [`console`]: words for the person at the machine
+//! - [`boot`]: the time line; [`slices`]: the cgroup tree; [`options`]: command line and paths; [`clock`]
 
 pub mod api;
+pub mod boot;
+pub mod clock;
+pub mod compose;
+pub mod console;
+pub mod graph;
+pub mod handover;
+pub mod healthcheck;
+pub mod lifecycle;
+pub mod link;
+pub mod notify;
+pub mod options;
+pub mod output;
+pub mod readiness;
+pub mod record;
+pub mod rootfs;
+pub mod runtime;
+pub mod seccomp;
+pub mod server;
+pub mod slices;
+pub mod spec;
+pub mod supervise;

@@ -1,0 +1,239 @@
+//! Reads the files of a directory; a file that cannot be used is reported and the others are loaded.
+
+use super::lists::Ordered;
+use super::service::{Ready, Service};
+use super::{Definition, Position, position};
+use crate::api::Failure;
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Services that can be started, in order of name.
+    pub definitions: Vec<Definition>,
+    /// Files and services that cannot.
+    pub failures: Vec<Failure>,
+}
+
+/// A Compose file: the keys that mean something here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// Name of the project: accepted, and without effect.
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    services: Ordered<Service>,
+}
+
+/// Reads every `*.yml` and `*.yaml` of a directory, in order of name.
+pub fn load_directory(directory: &Path) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut files: Vec<PathBuf> = match fs::read_dir(directory) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(error) => {
+            let message = format!(
+                "cannot read the services in {}: {error}",
+                directory.display()
+            );
+            loaded
+                .failures
+                .push(failure("engine", message, Some(directory), None));
+            return loaded;
+        }
+    };
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|end| end == "yml" || end == "yaml")
+    });
+    files.sort();
+    for file in files {
+        let read = fs::read_to_string(&file).map_err(|error| {
+            failure(
+                &stem(&file),
+                format!("cannot read it: {error}"),
+                Some(&file),
+                None,
+            )
+        });
+        match read.and_then(|text| parse(&file, &text)) {
+            Ok(definitions) => loaded.add(definitions),
+            Err(failure) => loaded.failures.push(failure),
+        }
+    }
+    loaded.definitions.sort_by(|a, b| a.name.cmp(&b.name));
+    loaded
+}
+
+impl Loaded {
+    fn add(&mut self, definitions: Vec<Definition>) {
+        for definition in definitions {
+            let known = self
+                .definitions
+                .iter()
+                .find(|other| other.name == definition.name);
+            match known.map(|other| other.file.display().to_string()) {
+                Some(file) => {
+                    let message =
+                        format!("service `{}` is already defined in {file}", definition.name);
+                    self.failures.push(definition.failure("", message));
+                }
+                None => self.definitions.push(definition),
+            }
+        }
+    }
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// The first thing that is wrong with it, with its place.
+pub fn parse(file: &Path, text: &str) -> Result<Vec<Definition>, Failure> {
+    let parsed: File = serde_yaml::from_str(text).map_err(|error| {
+        let place = error.location().map(|place| Position {
+            line: place.line() as u64,
+            column: place.column() as u64,
+        });
+        failure(&stem(file), describe(&error), Some(file), place)
+    })?;
+    let mut definitions = Vec::new();
+    for (name, service) in parsed.services.0 {
+        let positions = position::keys_of(text, &name);
+        let definition = Definition {
+            name,
+            file: file.to_owned(),
+            positions,
+            service,
+        };
+        definition
+            .check()
+            .map_err(|(key, message)| definition.failure(key, message))?;
+        definitions.push(definition);
+    }
+    Ok(definitions)
+}
+
+/// The message without the place at its end, which is told separately.
+fn describe(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) if error.location().is_some() => text[..at].to_owned(),
+        _ => text,
+    }
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn failure(source: &str, message: String, file: Option<&Path>, at: Option<Position>) -> Failure {
+    Failure {
+        source: source.to_owned(),
+        message,
+        file: file.map(|file| file.display().to_string()),
+        line: at.map(|at| at.line),
+        column: at.map(|at| at.column),
+    }
+}
+
+impl Definition {
+    /// A failure of this service, at one of its keys.
+    pub fn failure(&self, key: &str, message: String) -> Failure {
+        failure(
+            &self.name,
+            message,
+            Some(&self.file),
+            self.positions.of(key),
+        )
+    }
+
+    /// What the types cannot tell. The error names the key at fault.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let service = &self.service;
+        if !valid_name(&self.name) {
+            let rule = "lower-case letters, digits, `-`, `_` and `.`, beginning with a letter or digit, at most 63";
+            return Err(("", format!("`{}` is not a service name: {rule}", self.name)));
+        }
+        if self.arguments().is_empty() {
+            return Err((
+                "command",
+                "there is no `command` and no `entrypoint`: nothing to run".to_owned(),
+            ));
+        }
+        if service.init {
+            return Err((
+                "init",
+                "`init: true` is not supported: the service's program is the first process"
+                    .to_owned(),
+            ));
+        }
+        if self.ready() == Ready::Health && crate::healthcheck::Check::of(service).is_none() {
+            return Err((
+                "x-keelson.ready",
+                "`ready: health` needs a `healthcheck` with a test".to_owned(),
+            ));
+        }
+        if let Some(check) = &service.healthcheck {
+            crate::healthcheck::command(check).map_err(|message| ("healthcheck", message))?;
+        }
+        if let Some(adjustment) = service
+            .oom_score_adj
+            .filter(|value| !(-1000..=1000).contains(value))
+        {
+            return Err((
+                "oom_score_adj",
+                format!("{adjustment} is not between -1000 and 1000"),
+            ));
+        }
+        if let Some(limit) = service
+            .pids_limit
+            .filter(|limit| *limit < -1 || *limit == 0)
+        {
+            return Err((
+                "pids_limit",
+                format!("{limit} is not a limit: 1 or more, or -1 for none"),
+            ));
+        }
+        for (name, _) in &service.ulimits.0 {
+            if crate::spec::rlimit_name(name).is_none() {
+                return Err(("ulimits", format!("there is no limit `{name}`")));
+            }
+        }
+        if let Some(path) = service
+            .working_dir
+            .as_ref()
+            .filter(|path| !path.starts_with('/'))
+        {
+            return Err(("working_dir", format!("`{path}` is not an absolute path")));
+        }
+        for directory in &service.keelson.directories {
+            if !directory.path.starts_with('/')
+                || directory.path.split('/').any(|part| part == "..")
+            {
+                return Err((
+                    "x-keelson.directories",
+                    format!("`{}` is not an absolute path", directory.path),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names become file names, cgroup names and host names.
+fn valid_name(name: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    name.len() <= 63
+        && name.chars().next().is_some_and(plain)
+        && name
+            .chars()
+            .all(|letter| plain(letter) || matches!(letter, '-' | '_' | '.'))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,261 @@
+use super::*;
+use crate::compose::service::{Condition, NetworkMode, SecurityOption, Ulimit};
+use crate::compose::values::Restart;
+use crate::compose::volume::Propagation;
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn one(body: &str) -> Definition {
+    let text = format!(
+        "services:\n  web:\n    image: keelson/web\n    command: [run]\n{}",
+        indent(body)
+    );
+    parse(Path::new("web.yml"), &text).unwrap().remove(0)
+}
+
+fn error(body: &str) -> Failure {
+    let text = format!(
+        "services:\n  web:\n    image: keelson/web\n    command: [run]\n{}",
+        indent(body)
+    );
+    parse(Path::new("web.yml"), &text).unwrap_err()
+}
+
+fn indent(body: &str) -> String {
+    body.lines().flat_map(|line| ["    ", line, "\n"]).collect()
+}
+
+#[test]
+fn every_key_is_understood() {
+    let web = one(concat!(
+        "entrypoint: /bin/sh -c 'exec \"$0\" a\\ b'\n",
+        "environment: {A: 1, B: yes, C: null, D: \"x=y\"}\n",
+        "network_mode: host\npid: host\nipc: host\nuts: host\ncgroup: private\ncgroup_parent: user\n",
+        "cap_add: [NET_ADMIN, cap_sys_time, CHOWN]\ncap_drop: [CHOWN]\n",
+        "security_opt: [\"no-new-privileges:false\", seccomp=unconfined]\n",
+        "devices: [\"/dev/null:/dev/zero:r\", {source: /dev/full}]\n",
+        "device_cgroup_rules: [\"c 4:* rw\"]\n",
+        "volumes:\n- /a:/b:ro,rslave\n- {type: bind, source: /c, target: /d/, read_only: true, bind: {create_host_path: false}}\n",
+        "- {type: tmpfs, target: /e, tmpfs: {size: 1m, mode: 0700}}\n",
+        "tmpfs: /run:size=1m,mode=700\nread_only: true\nuser: 0:5\ngroup_add: [tty, 7]\nworking_dir: /w\n",
+        "restart: on-failure:3\nstop_signal: SIGINT\nstop_grace_period: 1m30s\nmem_limit: 64m\nmem_reservation: 1gb\n",
+        "pids_limit: 10\ncpus: 0.5\ncpu_shares: 512\nulimits: {nofile: 1024, nproc: {soft: 1, hard: -1}, core: -1}\n",
+        "depends_on: {db: {condition: service_healthy, required: false}}\n",
+        "healthcheck: {test: [CMD, true], interval: 5s, retries: 2}\n",
+        "hostname: h\nlabels: [a=b]\nsysctls: {net.core.somaxconn: 1}\noom_score_adj: -5\ninit: false\n",
+        "x-keelson:\n  after: [udev]\n  ready: health\n  requests: [hostname, reboot]\n  start_timeout: 5m\n  watchdog: 10s\n",
+        "  directories: [{path: /run/x, mode: \"0711\"}]\n",
+    ));
+    let service = &web.service;
+    assert_eq!(
+        web.arguments(),
+        ["/bin/sh", "-c", "exec \"$0\" a\\ b", "run"]
+    );
+    let variables: Vec<_> = service
+        .environment
+        .0
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    assert_eq!(variables, ["A=1", "B=yes", "C=", "D=x=y"]);
+    assert_eq!(web.capabilities(), ["NET_ADMIN", "SYS_TIME"]);
+    assert!(!web.no_new_privileges() && web.unconfined(SecurityOption::SeccompUnconfined));
+    assert_eq!(service.volumes[0].propagation, Propagation::Rslave);
+    assert!(
+        service.volumes[0].read_only && service.volumes[0].create && !service.volumes[1].create
+    );
+    assert_eq!(service.volumes[1].target, "/d");
+    assert_eq!(
+        (
+            service.volumes[2].size.unwrap().0,
+            service.volumes[2].mode.unwrap().0
+        ),
+        (1 << 20, 0o700)
+    );
+    assert_eq!(service.tmpfs.0[0].options, ["size=1m", "mode=700"]);
+    assert_eq!(service.restart, Restart::OnFailure(Some(3)));
+    assert_eq!(service.stop_signal.unwrap().0, 2);
+    assert_eq!(web.stop_grace_period(), Duration::from_secs(90));
+    assert_eq!(
+        (service.mem_limit.unwrap().0, service.cpus.unwrap().0),
+        (64 << 20, 500)
+    );
+    assert_eq!(service.ulimits.0[1].1, Ulimit { soft: 1, hard: -1 });
+    assert_eq!(service.depends_on.0[0].condition, Some(Condition::Healthy));
+    assert_eq!(
+        (web.ready(), web.start_timeout()),
+        (Ready::Health, Some(Duration::from_secs(300)))
+    );
+    assert_eq!(service.network_mode, Some(NetworkMode::Host));
+    assert_eq!(web.after(), ["udev"]);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_its_place() {
+    let failure = error("read_onyl: true");
+    assert!(
+        failure.message.contains("unknown field `read_onyl`"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(
+        (failure.file.as_deref(), failure.line, failure.column),
+        (Some("web.yml"), Some(5), Some(5))
+    );
+    let failure = error("x-keelson:\n  afther: [udev]");
+    assert!(
+        failure.message.contains("unknown field `afther`"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(failure.line, Some(6));
+    let failure = parse(Path::new("web.yml"), "servces:\n  a: {}\n").unwrap_err();
+    assert_eq!((failure.source.as_str(), failure.line), ("web", Some(1)));
+}
+
+#[test]
+fn a_bad_value_is_an_error_with_its_place() {
+    for (body, says) in [
+        ("stop_grace_period: soon", "`soon` is not a duration"),
+        ("mem_limit: 64q", "`64q` is not a size"),
+        ("cap_add: [NET_ADMON]", "no capability `NET_ADMON`"),
+        ("restart: sometimes", "not one of: no, always"),
+        ("network_mode: bridge", "`bridge` is not one of: none, host"),
+        ("volumes: [data:/data]", "`data` is not an absolute path"),
+        ("volumes: [/a:/../b]", "has `.` or `..` in it"),
+        ("volumes: [/a:/b:rx]", "unknown option `rx`"),
+        ("tmpfs: /run:bogus", "unknown option `bogus`"),
+        ("device_cgroup_rules: [\"c 4 rw\"]", "not a device rule"),
+        ("devices: [\"/dev/a:/dev/b:x\"]", "not device permissions"),
+        ("security_opt: [seccomp=default]", "not one of"),
+        ("environment: [A=1, A=2]", "`A` stands twice"),
+        ("privileged: maybe", "expected a boolean"),
+        (
+            "ulimits: {nofile: {soft: 2, hard: 1}}",
+            "soft limit is above",
+        ),
+        (
+            "x-keelson: {directories: [{path: /a, mode: 99}]}",
+            "`99` is not a mode",
+        ),
+        ("init: true", "not supported"),
+        ("x-keelson: {ready: health}", "needs a `healthcheck`"),
+        ("oom_score_adj: 2000", "not between"),
+        ("ulimits: {nofiles: 1}", "no limit `nofiles`"),
+    ] {
+        let failure = error(body);
+        assert!(
+            failure.message.contains(says),
+            "{body}: {}",
+            failure.message
+        );
+        assert_eq!(failure.line, Some(5), "{body}: {failure:?}");
+        assert!(
+            !failure.message.contains(" at line "),
+            "{}",
+            failure.message
+        );
+    }
+}
+
+#[test]
+fn a_service_that_stands_twice_or_runs_nothing_is_refused() {
+    let twice = "services:\n  a: {image: i, command: c}\n  a: {image: i, command: c}\n";
+    assert!(
+        parse(Path::new("f.yml"), twice)
+            .unwrap_err()
+            .message
+            .contains("`a` stands twice")
+    );
+    let nothing = "services:\n  a:\n    image: i\n";
+    let failure = parse(Path::new("f.yml"), nothing).unwrap_err();
+    assert!(failure.message.contains("nothing to run"));
+    assert_eq!((failure.line, failure.column), (Some(2), Some(3)));
+    let name = "services:\n  ../a: {image: i, command: c}\n";
+    assert!(
+        parse(Path::new("f.yml"), name)
+            .unwrap_err()
+            .message
+            .contains("is not a service name")
+    );
+}
+
+#[test]
+fn a_directory_is_read_as_far_as_it_can_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("b.yml", "services:\n  b: {image: i, command: c}\n");
+    write("a.yml", "services:\n  a: {image: i, command: c, oops: 1}\n");
+    write(
+        "c.yaml",
+        "services:\n  b: {image: i, command: c}\n  c: {image: i, command: c}\n",
+    );
+    write("notes.txt", "not a service");
+    write("noise.yml", "\u{1}\u{2}[[[");
+    let loaded = load_directory(directory.path());
+    let names: Vec<_> = loaded
+        .definitions
+        .iter()
+        .map(|definition| definition.name.as_str())
+        .collect();
+    assert_eq!(names, ["b", "c"]);
+    let sources: Vec<_> = loaded
+        .failures
+        .iter()
+        .map(|failure| failure.source.as_str())
+        .collect();
+    assert_eq!(sources, ["a", "b", "noise"]);
+    assert_eq!(load_directory(Path::new("/nonexistent")).failures.len(), 1);
+}
+
+#[test]
+fn labels_of_rancheros_are_understood() {
+    let web =
+        one("labels:\n  io.rancher.os.after: network, udev\n  io.rancher.os.detach: \"false\"");
+    assert_eq!(web.after(), ["network", "udev"]);
+    assert_eq!(web.ready(), Ready::Exit);
+}
+
+#[test]
+fn the_definitions_of_the_system_services_are_valid() {
+    let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("../system-services");
+    for entry in std::fs::read_dir(services).unwrap() {
+        let file = entry.unwrap().path().join("service.yml");
+        if let Ok(text) = std::fs::read_to_string(&file) {
+            parse(&file, &text).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC*") {
+        let _ = parse(Path::new("f.yml"), &text);
+    }
+
+    #[test]
+    fn no_value_makes_the_reader_panic(key in "[a-z_]{1,12}", value in "[ -~]{0,20}") {
+        let text = format!("services:\n  a:\n    image: i\n    command: c\n    {key}: {value}\n");
+        let _ = parse(Path::new("f.yml"), &text);
+    }
+
+    #[test]
+    fn durations_are_sums_of_their_parts(h in 0_u64..100, m in 0_u64..60, s in 0_u64..60, ms in 0_u64..1000) {
+        let span: crate::compose::values::Span = format!("{h}h{m}m{s}s{ms}ms").parse().unwrap();
+        prop_assert_eq!(span.0, Duration::from_millis(((h * 60 + m) * 60 + s) * 1000 + ms));
+    }
+
+    #[test]
+    fn sizes_are_binary(number in 0_u64..1 << 20) {
+        for (unit, shift) in [("", 0), ("b", 0), ("k", 10), ("KB", 10), ("m", 20), ("g", 30)] {
+            let size: crate::compose::values::ByteSize = format!("{number}{unit}").parse().unwrap();
+            prop_assert_eq!(size.0, number << shift);
+        }
+    }
+
+    #[test]
+    fn a_quoted_line_splits_into_its_words(words in prop::collection::vec("[ -&(-~]{1,8}", 0..5)) {
+        let line = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        prop_assert_eq!(crate::compose::lists::split_words(&line).unwrap(), words);
+    }
+}

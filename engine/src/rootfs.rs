@@ -1,0 +1,218 @@
+//! A container's root: an overlay over the image's directory, nothing unpacked.
+//!
+//! Below the container's own directory:
+//!
+//! - `mountpoints/`: places for mounts that the image does not have; the upper of the two read-only layers
+//! - `upper/`, `work/`: what the container writes, in memory, unless its root is read-only
+//! - `rootfs/`: the overlay
+
+use anyhow::{Context, bail};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Component, Path, PathBuf};
+
+/// As the kernel: so many symbolic links in one path and no more.
+const SYMLINKS_MAX: usize = 40;
+
+/// Mounts the root of a container and gives nothing back: it is at `container/rootfs`. A root that is still mounted
+/// is used again, with what was written to it.
+///
+/// `targets` are the paths that will be mounted upon, each with whether it is a directory, parents first.
+///
+/// # Errors
+/// Says which step failed.
+pub fn mount_root(
+    container: &Path,
+    image: &Path,
+    targets: &[(String, bool)],
+    read_only: bool,
+) -> anyhow::Result<()> {
+    let [rootfs, upper, work, mountpoints] =
+        ["rootfs", "upper", "work", "mountpoints"].map(|name| container.join(name));
+    if is_mount_point(&rootfs) {
+        return Ok(());
+    }
+    make_directory(&rootfs)?;
+    make_directory(&mountpoints)?;
+    copy_attributes(image, &mountpoints)
+        .with_context(|| format!("cannot prepare {}", mountpoints.display()))?;
+    for (target, is_directory) in targets {
+        let target = resolve(image, target)?;
+        let hidden = targets.iter().any(|(other, _)| {
+            let other = Path::new(other.trim_start_matches('/'));
+            target != other && target.starts_with(other)
+        });
+        if !hidden && !image.join(&target).exists() {
+            add_mountpoint(image, &mountpoints, &target, *is_directory).with_context(|| {
+                format!("cannot make a place for the mount at /{}", target.display())
+            })?;
+        }
+    }
+    let mut options = format!("lowerdir={}:{}", mountpoints.display(), image.display());
+    let mut flags = MsFlags::empty();
+    if read_only {
+        flags |= MsFlags::MS_RDONLY;
+    } else {
+        make_directory(&upper)?;
+        make_directory(&work)?;
+        copy_attributes(image, &upper)
+            .with_context(|| format!("cannot prepare {}", upper.display()))?;
+        options.push_str(&format!(
+            ",upperdir={},workdir={}",
+            upper.display(),
+            work.display()
+        ));
+    }
+    mount(
+        Some("overlay"),
+        &rootfs,
+        Some("overlay"),
+        flags,
+        Some(options.as_str()),
+    )
+    .with_context(|| format!("cannot mount an overlay over {}", image.display()))
+}
+
+/// Unmounts the root of a container and removes its directory. What the container wrote is lost.
+pub fn remove(container: &Path) {
+    unmount(container);
+    let _ = fs::remove_dir_all(container);
+}
+
+/// Unmounts the root of a container; fine when it is not mounted.
+pub fn unmount(container: &Path) {
+    let _ = umount2(&container.join("rootfs"), MntFlags::MNT_DETACH);
+}
+
+/// Makes a directory and its parents; fine when it is there.
+///
+/// # Errors
+/// With the path.
+pub fn make_directory(path: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(path)
+        .with_context(|| format!("cannot make the directory {}", path.display()))
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    match (fs::metadata(path), path.parent().map(fs::metadata)) {
+        (Ok(own), Some(Ok(parent))) => own.dev() != parent.dev(),
+        _ => false,
+    }
+}
+
+/// Where a path of the container leads inside the image, symbolic links followed without leaving it. Relative.
+fn resolve(image: &Path, target: &str) -> anyhow::Result<PathBuf> {
+    let mut todo: Vec<String> = parts(Path::new(target));
+    let (mut done, mut links) = (PathBuf::new(), 0);
+    while let Some(part) = todo.pop() {
+        if part == ".." {
+            done.pop();
+            continue;
+        }
+        let next = done.join(&part);
+        let Ok(link) = fs::read_link(image.join(&next)) else {
+            done = next;
+            continue;
+        };
+        links += 1;
+        if links > SYMLINKS_MAX {
+            bail!(
+                "the image has a loop of symbolic links at /{}",
+                next.display()
+            );
+        }
+        if link.is_absolute() {
+            done = PathBuf::new();
+        }
+        todo.extend(parts(&link));
+    }
+    Ok(done)
+}
+
+/// Names in a path, the last one first.
+fn parts(path: &Path) -> Vec<String> {
+    let name = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        Component::ParentDir => Some("..".to_owned()),
+        _ => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+fn add_mountpoint(
+    image: &Path,
+    layer: &Path,
+    target: &Path,
+    is_directory: bool,
+) -> std::io::Result<()> {
+    let mut path = PathBuf::new();
+    for part in target.parent().into_iter().flat_map(Path::components) {
+        path.push(part);
+        ignore_existing(fs::create_dir(layer.join(&path)))?;
+        if image.join(&path).is_dir() {
+            copy_attributes(&image.join(&path), &layer.join(&path))?;
+        }
+    }
+    let place = layer.join(target);
+    if is_directory {
+        ignore_existing(fs::create_dir(place))
+    } else {
+        File::create(place).map(drop)
+    }
+}
+
+fn ignore_existing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// A directory in an upper layer decides over mode and owner of the one below.
+fn copy_attributes(from: &Path, to: &Path) -> std::io::Result<()> {
+    let attributes = fs::metadata(from)?;
+    chown(to, Some(attributes.uid()), Some(attributes.gid()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(attributes.mode() & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_followed_inside_the_image() {
+        let image = tempfile::tempdir().unwrap();
+        fs::create_dir_all(image.path().join("var")).unwrap();
+        symlink("/run", image.path().join("var/run")).unwrap();
+        symlink("../../../etc", image.path().join("var/up")).unwrap();
+        symlink("loop", image.path().join("loop")).unwrap();
+        assert_eq!(
+            resolve(image.path(), "/var/run/chrony").unwrap(),
+            Path::new("run/chrony")
+        );
+        assert_eq!(
+            resolve(image.path(), "/var/up/passwd").unwrap(),
+            Path::new("etc/passwd")
+        );
+        assert_eq!(resolve(image.path(), "/").unwrap(), Path::new(""));
+        assert!(resolve(image.path(), "/loop/x").is_err());
+    }
+
+    #[test]
+    fn a_place_for_a_mount_keeps_the_mode_of_the_directory_that_it_lies_in() {
+        let (image, layer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(image.path().join("srv")).unwrap();
+        fs::set_permissions(image.path().join("srv"), fs::Permissions::from_mode(0o711)).unwrap();
+        add_mountpoint(image.path(), layer.path(), Path::new("srv/data"), true).unwrap();
+        add_mountpoint(image.path(), layer.path(), Path::new("srv/file"), false).unwrap();
+        assert_eq!(
+            fs::metadata(layer.path().join("srv")).unwrap().mode() & 0o7777,
+            0o711
+        );
+        assert!(layer.path().join("srv/data").is_dir());
+        assert!(layer.path().join("srv/file").is_file());
+    }
+}

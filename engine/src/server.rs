@@ -1,0 +1,128 @@
+//! The HTTP server of the API: turns requests into messages to the engine and its answers into JSON.
+
+use crate::api::{Boot, ErrorBody, Service, Status};
+use anyhow::Context;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+/// Why a restart did not happen.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There is no service of that name.
+    NoSuchService(String),
+    /// It did not come up.
+    Failed(String),
+}
+
+/// What a client asks; the engine answers on the channel.
+#[derive(Debug)]
+pub enum Request {
+    /// All services.
+    Services(oneshot::Sender<Vec<Service>>),
+    /// The whole system.
+    Status(oneshot::Sender<Status>),
+    /// The time line.
+    Boot(oneshot::Sender<Boot>),
+    /// Restart a service.
+    Restart(String, oneshot::Sender<Result<(), Refusal>>),
+}
+
+type Engine = mpsc::Sender<Request>;
+
+/// Makes the listening socket, for root and its group only.
+///
+/// # Errors
+/// With the path.
+pub fn bind(path: &Path) -> anyhow::Result<OwnedFd> {
+    let _ = fs::remove_file(path);
+    let listener =
+        StdListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+    Ok(listener.into())
+}
+
+/// Serves a listening socket until it breaks.
+///
+/// # Errors
+/// When it cannot be listened on.
+pub async fn serve(listener: OwnedFd, engine: Engine) -> anyhow::Result<()> {
+    let listener = StdListener::from(listener);
+    listener.set_nonblocking(true)?;
+    let routes = axum::Router::new()
+        .route("/keelson/v1/services", get(services))
+        .route("/keelson/v1/services/{name}/restart", post(restart))
+        .route("/keelson/v1/status", get(status))
+        .route("/keelson/v1/boot", get(boot))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(engine);
+    axum::serve(UnixListener::from_std(listener)?, routes).await?;
+    Ok(())
+}
+
+/// Asks the engine and waits for its answer.
+async fn ask<T>(
+    engine: &Engine,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Response> {
+    let (sender, answer) = oneshot::channel();
+    let gone = || {
+        error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the engine is ending".to_owned(),
+        )
+    };
+    engine.send(request(sender)).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())
+}
+
+fn error(status: StatusCode, message: String) -> Response {
+    (status, Json(ErrorBody { message })).into_response()
+}
+
+async fn services(State(engine): State<Engine>) -> Result<Json<Vec<Service>>, Response> {
+    ask(&engine, Request::Services).await.map(Json)
+}
+
+async fn status(State(engine): State<Engine>) -> Result<Json<Status>, Response> {
+    ask(&engine, Request::Status).await.map(Json)
+}
+
+async fn boot(State(engine): State<Engine>) -> Result<Json<Boot>, Response> {
+    ask(&engine, Request::Boot).await.map(Json)
+}
+
+async fn restart(
+    State(engine): State<Engine>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<StatusCode, Response> {
+    match ask(&engine, |answer| Request::Restart(name, answer)).await? {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(Refusal::NoSuchService(name)) => Err(error(
+            StatusCode::NOT_FOUND,
+            format!("no such service: {name}"),
+        )),
+        Err(Refusal::Failed(message)) => Err(error(StatusCode::INTERNAL_SERVER_ERROR, message)),
+    }
+}
+
+async fn unknown_path() -> Response {
+    error(StatusCode::NOT_FOUND, "page not found".to_owned())
+}
+
+async fn wrong_method() -> Response {
+    error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take that method".to_owned(),
+    )
+}

@@ -1,0 +1,32 @@
+//! The two halves of the cgroup tree that services live in. PID 1 makes them; without PID 1 they are made here, as far
+//! as the machine allows.
+
+use crate::compose::Slice;
+use std::fs;
+use std::path::Path;
+
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// Makes the slices and passes the controllers down to them. Returns whether services can be limited.
+pub fn prepare(root: &Path) -> bool {
+    let enable = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
+    for directory in [root.to_owned(), root.join("system"), root.join("user")] {
+        let _ = fs::create_dir(&directory);
+        let _ = fs::write(directory.join("cgroup.subtree_control"), &enable);
+    }
+    let enabled =
+        fs::read_to_string(root.join("system/cgroup.subtree_control")).unwrap_or_default();
+    CONTROLLERS
+        .iter()
+        .all(|name| enabled.split_whitespace().any(|word| word == *name))
+}
+
+/// Memory charged to a service, in bytes.
+pub fn memory_bytes(root: &Path, slice: Slice, service: &str) -> Option<u64> {
+    let slice = match slice {
+        Slice::System => "system",
+        Slice::User => "user",
+    };
+    let file = root.join(slice).join(service).join("memory.current");
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}

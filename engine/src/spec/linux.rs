@@ -1,0 +1,126 @@
+//! The `linux` object: namespaces, cgroup and its limits, seccomp, what is masked.
+
+use super::Host;
+use super::devices::Devices;
+use crate::compose::{Definition, Namespace, NetworkMode, SecurityOption, Slice};
+use anyhow::Context;
+use serde_json::{Value, json};
+
+/// Files that tell about the host or let it be disturbed (the set that Docker masks).
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Period of the processor quota (Docker's).
+const CPU_PERIOD_US: u64 = 100_000;
+
+/// The cgroup of a service, below the root of the cgroup tree.
+pub fn cgroup_path(definition: &Definition) -> String {
+    let slice = match definition.slice() {
+        Slice::System => "system",
+        Slice::User => "user",
+    };
+    format!("/{slice}/{}", definition.name)
+}
+
+/// Makes the object.
+pub(super) fn build(
+    definition: &Definition,
+    host: &Host<'_>,
+    devices: &Devices,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Value> {
+    let service = &definition.service;
+    let mut linux = json!({
+        "namespaces": namespaces(definition),
+        "cgroupsPath": cgroup_path(definition),
+        "resources": resources(definition, host, devices, warnings),
+        "devices": devices.nodes,
+        "rootfsPropagation": "rprivate",
+    });
+    if !service.sysctls.0.is_empty() {
+        linux["sysctl"] = json!(service.sysctls.0);
+    }
+    if !definition.unconfined(SecurityOption::SystemPathsUnconfined) {
+        linux["maskedPaths"] = json!(MASKED);
+        linux["readonlyPaths"] = json!(READONLY);
+    }
+    if !definition.unconfined(SecurityOption::SeccompUnconfined) {
+        if let Some(profile) = host.seccomp {
+            linux["seccomp"] = crate::seccomp::resolve(profile, &definition.capabilities())
+                .context("cannot use the seccomp profile")?;
+        }
+    }
+    Ok(linux)
+}
+
+fn namespaces(definition: &Definition) -> Vec<Value> {
+    let service = &definition.service;
+    let own = |choice: Option<Namespace>| choice != Some(Namespace::Host);
+    [
+        ("mount", true),
+        ("pid", own(service.pid)),
+        ("ipc", own(service.ipc)),
+        ("uts", own(service.uts)),
+        ("cgroup", own(service.cgroup)),
+        ("network", service.network_mode != Some(NetworkMode::Host)),
+    ]
+    .into_iter()
+    .filter(|(_, own)| *own)
+    .map(|(kind, _)| json!({ "type": kind }))
+    .collect()
+}
+
+fn resources(
+    definition: &Definition,
+    host: &Host<'_>,
+    devices: &Devices,
+    warnings: &mut Vec<String>,
+) -> Value {
+    let service = &definition.service;
+    let mut resources = json!({});
+    if let Some(limit) = service.mem_limit {
+        resources["memory"]["limit"] = limit.0.into();
+    }
+    if let Some(reservation) = service.mem_reservation {
+        resources["memory"]["reservation"] = reservation.0.into();
+    }
+    if let Some(limit) = service.pids_limit {
+        resources["pids"]["limit"] = limit.into();
+    }
+    if let Some(cpus) = service.cpus {
+        resources["cpu"]["period"] = CPU_PERIOD_US.into();
+        resources["cpu"]["quota"] = (cpus.0 * CPU_PERIOD_US / 1000).into();
+    }
+    if let Some(shares) = service.cpu_shares {
+        resources["cpu"]["shares"] = shares.into();
+    }
+    if !host.limits
+        && resources
+            .as_object()
+            .is_some_and(|limits| !limits.is_empty())
+    {
+        warnings.push("its limits are left out: the cgroup tree has no controllers".to_owned());
+        resources = json!({});
+    }
+    if host.limits {
+        resources["devices"] = devices.rules.clone().into();
+    }
+    resources
+}

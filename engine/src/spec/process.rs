@@ -1,0 +1,104 @@
+//! The `process` object: arguments, environment, user, capabilities and limits.
+
+use super::{NOTIFY_TARGET, user};
+use crate::compose::Definition;
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `PATH` when the service says nothing else.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Killed before PID 1 and the engine, after applications.
+const DEFAULT_OOM_SCORE_ADJ: i32 = -500;
+
+const RLIMITS: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// `RLIMIT_NOFILE` for `nofile`; `None` when there is no such limit.
+pub fn rlimit_name(name: &str) -> Option<String> {
+    RLIMITS
+        .contains(&name)
+        .then(|| format!("RLIMIT_{}", name.to_ascii_uppercase()))
+}
+
+/// Makes the object.
+pub(super) fn build(definition: &Definition, image: &Path) -> anyhow::Result<Value> {
+    let service = &definition.service;
+    let groups: Vec<String> = service
+        .group_add
+        .iter()
+        .map(|text| text.0.clone())
+        .collect();
+    let user = user::resolve(
+        image,
+        service.user.as_ref().map(|text| text.0.as_str()),
+        &groups,
+    )
+    .map_err(|message| anyhow!("{message}"))?;
+    let capabilities: Vec<String> = definition
+        .capabilities()
+        .iter()
+        .map(|name| format!("CAP_{name}"))
+        .collect();
+    let rlimits: Vec<Value> = service
+        .ulimits
+        .0
+        .iter()
+        .filter_map(|(name, limit)| {
+            Some(json!({ "type": rlimit_name(name)?, "soft": unlimited(limit.soft), "hard": unlimited(limit.hard) }))
+        })
+        .collect();
+    Ok(json!({
+        "terminal": false,
+        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
+        "args": definition.arguments(),
+        "env": environment(definition, user.home.as_deref()),
+        "cwd": service.working_dir.as_deref().unwrap_or("/"),
+        "capabilities": {
+            "bounding": capabilities,
+            "effective": capabilities,
+            "permitted": capabilities,
+            "inheritable": capabilities,
+            "ambient": capabilities,
+        },
+        "rlimits": rlimits,
+        "noNewPrivileges": definition.no_new_privileges(),
+        "oomScoreAdj": service.oom_score_adj.unwrap_or(DEFAULT_OOM_SCORE_ADJ),
+    }))
+}
+
+/// -1 is `RLIM_INFINITY`, whose bits are all ones.
+fn unlimited(limit: i64) -> u64 {
+    u64::try_from(limit).unwrap_or(u64::MAX)
+}
+
+fn environment(definition: &Definition, home: Option<&str>) -> Vec<String> {
+    let given = &definition.service.environment.0;
+    let mut variables = vec![format!("NOTIFY_SOCKET={NOTIFY_TARGET}/notify.sock")];
+    if let Some(watchdog) = definition.service.keelson.watchdog {
+        variables.push(format!("WATCHDOG_USEC={}", watchdog.0.as_micros()));
+    }
+    for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home.unwrap_or("/"))] {
+        if !given.contains_key(name) {
+            variables.push(format!("{name}={value}"));
+        }
+    }
+    variables.extend(given.iter().map(|(name, value)| format!("{name}={value}")));
+    variables
+}

@@ -1,0 +1,151 @@
+//! Goes on where an earlier engine was killed: its containers run, PID 1 kept its descriptors and the exits that it
+//! did not hear of.
+
+use super::worker::Job;
+use super::{Engine, Event};
+use crate::lifecycle::{Ending, State};
+use crate::output::{Output, Pipe};
+use crate::readiness::register;
+use crate::record::Record;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// What an earlier engine left behind.
+#[derive(Debug, Default)]
+pub(super) struct Legacy {
+    /// Descriptors that PID 1 kept, by name.
+    pub(super) stored: BTreeMap<String, OwnedFd>,
+    /// Exits that it did not acknowledge.
+    pub(super) exits: Vec<(i32, Ending)>,
+    /// The number of the last of them.
+    pub(super) last_seq: Option<u64>,
+    /// The system is going down, and how long that may take.
+    pub(super) shutdown: Option<Duration>,
+    /// What it wrote about its services.
+    pub(super) records: BTreeMap<String, Record>,
+}
+
+impl Engine {
+    /// Takes over every service of an earlier engine. Nothing that runs is touched.
+    pub(super) fn adopt(&mut self, mut legacy: Legacy) {
+        let names: Vec<String> = self.services.keys().cloned().collect();
+        for name in &names {
+            let mut stored = |what: &str| legacy.stored.remove(&format!("{name}.{what}"));
+            let (stdout, stderr, notify) = (stored("stdout"), stored("stderr"), stored("notify"));
+            if let Some(entry) = self.services.get_mut(name) {
+                entry.record = legacy.records.remove(name).unwrap_or_default();
+            }
+            if let Some(socket) = notify {
+                self.hear_from(name, socket);
+            }
+            if let (Some(stdout), Some(stderr)) = (stdout, stderr) {
+                if let Some(entry) = self.services.get_mut(name) {
+                    entry.output = Some(Output::new(Pipe::adopt(stdout), Pipe::adopt(stderr)));
+                }
+            }
+        }
+        for name in legacy.records.keys() {
+            self.shared.console.error(&format!(
+                "service {name} has no definition any more: it is left alone"
+            ));
+        }
+        for name in &names {
+            self.resume(name);
+        }
+        for (pid, ending) in legacy.exits {
+            self.exited(pid, ending);
+        }
+        for name in &names {
+            self.bury(name);
+        }
+        if self.services.get(super::logs::LOG).is_some_and(|log| {
+            matches!(log.state(), State::Ready { .. }) && !log.record.handed_over
+        }) {
+            self.give_log_everything();
+        }
+    }
+
+    /// Goes on with one service where the earlier engine stopped.
+    fn resume(&mut self, name: &str) {
+        self.keep_company(name, None);
+        let Some(entry) = self.services.get_mut(name) else {
+            return;
+        };
+        match entry.state().clone() {
+            // Whether it was made or not: it is made anew.
+            State::Creating => {
+                entry.record.life.state = State::Waiting;
+                self.apply(name, Event::Unblocked);
+            }
+            State::Starting {
+                launched: false, ..
+            } => drop(entry.jobs.send(Job::Launch {
+                attempt: entry.attempt,
+            })),
+            State::Stopping { process: None, .. } => {
+                let event = Event::LaunchFailed {
+                    why: "it was being stopped".to_owned(),
+                    permanent: false,
+                };
+                self.apply(name, event);
+            }
+            // The signal may not have been sent.
+            State::Stopping { .. } => {
+                if let Some(process) = &entry.pidfd {
+                    let _ = keelson_sys::pidfd::send_signal(process, entry.policy.stop_signal);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A process that is gone and whose exit nobody reported.
+    fn bury(&mut self, name: &str) {
+        let process = self
+            .services
+            .get(name)
+            .and_then(|entry| entry.state().process());
+        if process.is_some_and(|process| !process.exists()) {
+            self.apply(name, Event::Exited(Ending::Unknown));
+        }
+    }
+}
+
+/// Waits until the runtime calls of an earlier engine have ended: they change what is about to be looked at.
+pub(super) async fn wait_for_runtimes(runtime_root: &Path, limit: Duration) {
+    let waiting = async {
+        for pid in runtimes(runtime_root) {
+            let Ok(process) = keelson_sys::pidfd::open(pid) else {
+                continue;
+            };
+            if let Ok(process) = register(process) {
+                let _ = process.readable().await;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(limit, waiting).await;
+}
+
+/// Processes that were called as `RUNTIME --root ROOT ... create|start|delete ...`.
+fn runtimes(root: &Path) -> Vec<i32> {
+    let root = root.as_os_str().as_encoded_bytes();
+    let is_runtime = |pid: i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+        let changes = words
+            .iter()
+            .any(|word| matches!(*word, b"create" | b"start" | b"delete"));
+        changes
+            && words
+                .windows(2)
+                .any(|pair| pair[0] == b"--root" && pair[1] == root)
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| is_runtime(*pid))
+        .collect()
+}

@@ -1,0 +1,296 @@
+//! From an event to what has to be done.
+
+use super::entry::Task;
+use super::worker::Job;
+use super::{Engine, Input, UNCLAIMED_MAX};
+use crate::clock::now_us;
+use crate::compose::Slice;
+use crate::graph::{self, Verdict};
+use crate::healthcheck::Check;
+use crate::lifecycle::{Action, Ending, Event, State};
+use crate::readiness::register;
+use crate::{record, rootfs};
+use std::os::fd::{AsFd, OwnedFd};
+
+impl Engine {
+    /// Gives an event to a service: its state changes, the change is recorded, then it is acted upon.
+    pub(super) fn apply(&mut self, name: &str, event: Event) {
+        let Some(entry) = self.services.get_mut(name) else {
+            return;
+        };
+        let before = entry.record.life.clone();
+        let created = match &event {
+            Event::Created(process) => Some(process.pid),
+            _ => None,
+        };
+        let actions = entry.record.life.transition(event, &entry.policy, now_us());
+        if entry.record.life != before {
+            self.save(name);
+        }
+        self.keep_company(name, before.state.process().map(|process| process.pid));
+        for action in actions {
+            self.act(name, action);
+        }
+        if let Some(entry) = self.services.get_mut(name) {
+            entry.resolve_waiters();
+        }
+        self.log_may_have_changed(name, &before.state);
+        if let Some(pid) = created {
+            if let Some(at) = self.unclaimed.iter().position(|(other, _)| *other == pid) {
+                if let Some((_, ending)) = self.unclaimed.remove(at) {
+                    self.apply(name, Event::Exited(ending));
+                }
+            }
+        }
+    }
+
+    /// Stores what is known of a service for the next engine.
+    pub(super) fn save(&self, name: &str) {
+        let Some(entry) = self.services.get(name) else {
+            return;
+        };
+        if let Err(error) = record::save(&self.shared.options.records(), name, &entry.record) {
+            self.shared
+                .console
+                .error(&format!("service {name}: {error:#}"));
+        }
+    }
+
+    fn act(&mut self, name: &str, action: Action) {
+        let console = &self.shared.console;
+        match action {
+            Action::Create => return self.create(name),
+            Action::Error(text) => return console.error(&self.complaint(name, &text)),
+            Action::Info(text) => return console.info(&format!("service {name} {text}")),
+            Action::Launch | Action::Delete | Action::Signal(_) => {}
+        }
+        let Some(entry) = self.services.get(name) else {
+            return;
+        };
+        match action {
+            Action::Launch => drop(entry.jobs.send(Job::Launch {
+                attempt: entry.attempt,
+            })),
+            // PID 1 ends everything anyway: only the mount is in its way.
+            Action::Delete if self.shutdown.is_some() && self.shared.link.is_connected() => {
+                rootfs::unmount(&self.shared.options.container(name));
+            }
+            Action::Delete if self.shutdown.is_some() => drop(entry.jobs.send(Job::Remove)),
+            Action::Delete => drop(entry.jobs.send(Job::Delete)),
+            Action::Signal(signal) => {
+                let sent = entry
+                    .pidfd
+                    .as_ref()
+                    .map(|process| keelson_sys::pidfd::send_signal(process, signal));
+                if let Some(Err(error)) = sent.filter(|sent| !is_gone(sent)) {
+                    console.error(&format!(
+                        "service {name}: cannot send it signal {signal}: {error}"
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A message about a service, with the place in its definition that is at fault.
+    fn complaint(&self, name: &str, text: &str) -> String {
+        let entry = self.services.get(name);
+        let failure = entry.and_then(|entry| {
+            let key = entry.record.fault.as_deref()?;
+            Some(entry.definition.failure(key, text.to_owned()))
+        });
+        match failure {
+            Some(failure) => describe(&failure),
+            None => format!("service {name}: {text}"),
+        }
+    }
+
+    fn create(&mut self, name: &str) {
+        let listening = self.listen(name).and_then(|()| self.streams(name));
+        let Some(entry) = self.services.get_mut(name) else {
+            return;
+        };
+        entry.attempt += 1;
+        entry.record.fault = None;
+        match listening {
+            Ok(streams) => drop(entry.jobs.send(Job::Create {
+                attempt: entry.attempt,
+                streams,
+            })),
+            Err(error) => {
+                let event = Event::LaunchFailed {
+                    why: format!("{error:#}"),
+                    permanent: false,
+                };
+                let (service, attempt) = (name.to_owned(), entry.attempt);
+                let _ = self.shared.inputs.send(Input::Event {
+                    service,
+                    attempt,
+                    event,
+                    fault: None,
+                });
+            }
+        }
+    }
+
+    /// Opens and watches a new process, starts its health check; forgets those of a process that is gone.
+    pub(super) fn keep_company(&mut self, name: &str, before: Option<i32>) {
+        let shared = self.shared.clone();
+        let Some(entry) = self.services.get_mut(name) else {
+            return;
+        };
+        let process = entry.state().process();
+        if process.map(|process| process.pid) != before || process.is_none() {
+            entry.health = None;
+            entry.watch = None;
+            entry.pidfd = process.and_then(|process| keelson_sys::pidfd::open(process.pid).ok());
+            if let (false, Some(process), Some(pidfd)) =
+                (shared.link.is_connected(), process, &entry.pidfd)
+            {
+                if let Ok(pidfd) = pidfd.try_clone() {
+                    let (inputs, pid) = (shared.inputs.clone(), process.pid);
+                    entry.watch = Some(Task::spawn(async move {
+                        let ending = wait_for(pidfd).await;
+                        let _ = inputs.send(Input::Exited { pid, ending });
+                    }));
+                }
+            }
+        }
+        let runs = matches!(
+            entry.state(),
+            State::Starting { launched: true, .. } | State::Ready { .. }
+        );
+        match (runs, &entry.health, Check::of(&entry.definition.service)) {
+            (true, None, Some(check)) => {
+                let (service, attempt, inputs) =
+                    (name.to_owned(), entry.attempt, shared.inputs.clone());
+                entry.health = Some(Task::spawn(check.watch(
+                    shared.runtime.clone(),
+                    name.to_owned(),
+                    move |healthy| {
+                        let event = Event::Health(healthy);
+                        let _ = inputs.send(Input::Event {
+                            service: service.clone(),
+                            attempt,
+                            event,
+                            fault: None,
+                        });
+                    },
+                )));
+            }
+            (false, Some(_), _) => entry.health = None,
+            _ => {}
+        }
+    }
+
+    /// A process ended: a container's first one, or one of those that got lost to PID 1.
+    pub(super) fn exited(&mut self, pid: i32, ending: Ending) {
+        let mut services = self.services.iter();
+        let owner = services.find(|(_, entry)| {
+            entry
+                .state()
+                .process()
+                .is_some_and(|process| process.pid == pid)
+        });
+        match owner.map(|(name, _)| name.clone()) {
+            Some(name) => self.apply(&name, Event::Exited(ending)),
+            None => {
+                self.unclaimed.push_back((pid, ending));
+                if self.unclaimed.len() > UNCLAIMED_MAX {
+                    self.unclaimed.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Lets everything start that may, until nothing changes any more.
+    pub(super) fn settle(&mut self) {
+        while self.shutdown.is_none() {
+            let mut events: Vec<(String, Event)> = Vec::new();
+            for (name, entry) in &self.services {
+                let failed = match entry.state() {
+                    State::Waiting => false,
+                    State::Failed {
+                        blocked_by: Some(_),
+                        ..
+                    } => true,
+                    _ => continue,
+                };
+                let look = |other: &str| self.services.get(other).map(|entry| &entry.record.life);
+                match graph::judge(&entry.definition, look) {
+                    Verdict::Go => events.push((name.clone(), Event::Unblocked)),
+                    Verdict::Blocked { by, why } if !failed => {
+                        events.push((name.clone(), Event::Blocked { by, why }))
+                    }
+                    _ => {}
+                }
+            }
+            if events.is_empty() {
+                break;
+            }
+            // The user engine takes longest until it is ready: it goes first.
+            events.sort_by_key(|(name, _)| {
+                self.services
+                    .get(name)
+                    .map(|entry| entry.definition.slice() == Slice::System)
+            });
+            for (name, event) in events {
+                self.apply(&name, event);
+            }
+        }
+        self.advance_shutdown();
+        self.note_boot_complete();
+    }
+
+    fn note_boot_complete(&mut self) {
+        let settled = |entry: &super::Entry| {
+            entry.state().is_settled() || matches!(entry.state(), State::Backoff { .. })
+        };
+        if self.boot_complete_us.is_some()
+            || self.shutdown.is_some()
+            || !self.services.values().all(settled)
+        {
+            return;
+        }
+        let now = now_us();
+        self.boot_complete_us = Some(now);
+        if let Err(error) = record::replace(
+            &self.shared.options.boot_complete(),
+            now.to_string().as_bytes(),
+        ) {
+            self.shared.console.error(&format!("{error:#}"));
+        }
+    }
+}
+
+/// `FILE:LINE:COLUMN: service NAME: MESSAGE`.
+pub(super) fn describe(failure: &crate::api::Failure) -> String {
+    let mut text = String::new();
+    if let Some(file) = &failure.file {
+        text.push_str(file);
+        for number in [failure.line, failure.column].into_iter().flatten() {
+            text.push_str(&format!(":{number}"));
+        }
+        text.push_str(": ");
+    }
+    text + &format!("service {}: {}", failure.source, failure.message)
+}
+
+fn is_gone(sent: &std::io::Result<()>) -> bool {
+    sent.as_ref()
+        .is_err_and(|error| error.raw_os_error() == Some(nix::libc::ESRCH))
+}
+
+/// Waits for the end of a process; how it ended is only known of one's own children.
+async fn wait_for(pidfd: OwnedFd) -> Ending {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let Ok(pidfd) = register(pidfd) else {
+        return Ending::Unknown;
+    };
+    let _ = pidfd.readable().await;
+    match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
+        Ok(WaitStatus::Exited(_, code)) => Ending::Code(code),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ending::Signal(signal as i32),
+        _ => Ending::Unknown,
+    }
+}
