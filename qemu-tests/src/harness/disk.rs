@@ -1,6 +1,6 @@
 //! Overlays, and what tests do to disks behind a machine's back.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,19 +101,22 @@ pub fn partition(raw: &Path, name: &str) -> Result<Partition> {
     })
 }
 
-/// Takes a partition out of a raw image's table.
+/// Copies a partition of a raw image to a file of its own, without the zeros at its end.
 ///
 /// # Errors
-/// When sfdisk fails.
-pub fn delete_partition(raw: &Path, number: u64) -> Result<()> {
-    process::check(
-        Command::new("sfdisk")
-            .arg("--delete")
-            .arg(raw)
-            .arg(number.to_string()),
-        TOOL_DEADLINE,
-    )
-    .map(drop)
+/// When it cannot be read or written.
+pub fn extract(raw: &Path, partition: Partition, to: &Path) -> Result<()> {
+    let mut file = File::open(raw).with_context(|| format!("opening {}", raw.display()))?;
+    let mut content = Vec::new();
+    file.seek(SeekFrom::Start(partition.start_bytes))
+        .and_then(|_| file.take(partition.size_bytes).read_to_end(&mut content))
+        .context("reading a partition")?;
+    let used = content
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
+    content.truncate(used.next_multiple_of(4096));
+    fs::write(to, content).with_context(|| format!("writing {}", to.display()))
 }
 
 /// Fills a part of a raw image with noise from `seed`.
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_found_by_name_and_deleted() {
+    fn partitions_are_found_by_name() {
         let (_dir, raw) = sample();
         let state = partition(&raw, "KEELSON_STATE").unwrap();
         assert_eq!(
@@ -256,8 +259,7 @@ mod tests {
                 size_bytes: 40960 * 512
             }
         );
-        delete_partition(&raw, state.number).unwrap();
-        assert!(partition(&raw, "KEELSON_STATE").is_err());
+        assert!(partition(&raw, "KEELSON_STATES").is_err());
     }
 
     #[test]
@@ -275,6 +277,17 @@ mod tests {
         check_clean_ext4(&raw, state).unwrap();
         fill_with_noise(&raw, at, 64 << 10, 1).unwrap();
         assert!(check_clean_ext4(&raw, state).is_err());
+    }
+
+    #[test]
+    fn an_extracted_partition_ends_with_its_data() {
+        let (dir, raw) = sample();
+        let state = partition(&raw, "KEELSON_STATE").unwrap();
+        flip_bit(&raw, state.start_bytes + 5000).unwrap();
+        let file = dir.path().join("state");
+        extract(&raw, state, &file).unwrap();
+        let content = fs::read(&file).unwrap();
+        assert_eq!((content.len(), content[5000]), (8192, 1));
     }
 
     #[test]

@@ -81,9 +81,9 @@ pub fn remove_disks(dir: &Path) {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let large = path
-            .extension()
-            .is_some_and(|extension| extension == "qcow2" || extension == "raw");
+        let large = path.extension().is_some_and(|extension| {
+            extension == "qcow2" || extension == "raw" || extension == "cpio"
+        });
         if large || path.ends_with("memory") {
             // Left behind it costs space only; the next run removes it.
             let _ = fs::remove_file(path);

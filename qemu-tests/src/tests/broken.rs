@@ -23,7 +23,7 @@ pub(super) fn a_machine_without_any_disk_says_which_os_slot_it_misses(lab: &mut 
     let slot = slot.context("the command line names no slot")?;
     let vm = lab.start(&machine)?;
     vm.serial
-        .wait_for_all(&["keelson-init:", slot], BOOT_DEADLINE)
+        .wait_for_all(&["keelson-init: the OS slot", slot], BOOT_DEADLINE)
 }
 
 pub(super) fn unparsable_user_data_is_named_on_the_console_and_the_boot_goes_on(
@@ -63,8 +63,10 @@ pub(super) fn a_state_partition_full_of_noise_is_named_on_the_console_and_left_a
     use_disk(lab, &mut machine, &raw)?;
     let vm = lab.start(&machine)?;
     vm.serial.wait_for("login:", BOOT_DEADLINE)?;
-    vm.serial
-        .wait_for_all(&["KEELSON_STATE"], MESSAGE_DEADLINE)?;
+    vm.serial.wait_for_all(
+        &["the state partition /dev/vda4", "state is kept in memory"],
+        MESSAGE_DEADLINE,
+    )?;
     let status = Status::read(&lab.ssh(&vm)?)?;
     ensure!(
         !status.state.persistent,
@@ -94,8 +96,10 @@ pub(super) fn one_flipped_bit_in_the_os_slot_is_refused_with_a_message(
     disk::flip_bit(&raw, start_bytes + 1024 + 64)?;
     use_disk(lab, &mut machine, &raw)?;
     let vm = lab.start(&machine)?;
-    vm.serial
-        .wait_for_all(&["keelson-init:", "verity"], BOOT_DEADLINE)?;
+    vm.serial.wait_for_all(
+        &["keelson-init: OS slot", "dm-verity refuses"],
+        BOOT_DEADLINE,
+    )?;
     ensure!(
         !vm.serial.text().contains("login:"),
         "it booted from a slot that had been changed"

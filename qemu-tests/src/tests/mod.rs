@@ -52,10 +52,10 @@ pub fn all() -> Vec<Test> {
         power_cut:
             every_file_reported_written_is_there_after_power_cuts;
         bare:
-            without_a_state_partition_there_is_a_login_prompt_and_state_is_in_ram
+            without_a_disk_there_is_a_login_prompt_and_state_is_in_memory
             without_a_network_there_is_a_login_prompt
             without_a_seed_there_is_a_login_prompt
-            without_state_partition_network_and_seed_there_is_a_login_prompt;
+            without_disk_network_and_seed_there_is_a_login_prompt;
         broken:
             a_machine_without_any_disk_says_which_os_slot_it_misses
             unparsable_user_data_is_named_on_the_console_and_the_boot_goes_on
