@@ -4,11 +4,12 @@
 //! partition (or memory), and becomes the program of the same name on the new root.
 
 use crate::cmdline::{Options, State};
-use crate::kmod::{Background, Library, coldplug};
+use crate::kmod::background::{Background, Urgency};
+use crate::kmod::{Library, coldplug};
 use crate::storage::{slot, state};
 use crate::timeline::{Timeline, now_us};
 use crate::uevent::Socket;
-use crate::{NEXT_PROGRAM, files, kmsg, rescue};
+use crate::{HURRY, NEXT_PROGRAM, files, kmsg, rescue};
 use anyhow::{Context as _, Result, anyhow};
 use nix::mount::{MsFlags, mount};
 use std::convert::Infallible;
@@ -44,6 +45,9 @@ fn stage(start_us: u64) -> Result<Infallible> {
     let mut timeline = Timeline::default();
     mount_kernel_file_systems()?;
     kmsg::report_panics();
+    // Grace periods of the kernel's read-copy-update stand in the way of mounts, modules and network set-up at every
+    // step; the real root goes back to the sparing kind when the engine is up.
+    kmsg::tolerate("hurry the kernel", files::set(HURRY, "1"));
     let options = Options::parse(&files::get("/proc/cmdline")?);
     options.complaints.iter().for_each(kmsg::error);
     // Subscribed before the devices are listed, so that none is missed between the two.
@@ -51,8 +55,13 @@ fn stage(start_us: u64) -> Result<Infallible> {
     let mut modules = Background::new(Library::open()?);
     timeline.measure("initrd.modules", || {
         kmsg::tolerate("let the kernel call modprobe", link_modprobe());
-        MODULES.iter().for_each(|name| modules.request(name));
-        coldplug().iter().for_each(|alias| modules.request(alias));
+        MODULES
+            .iter()
+            .for_each(|name| modules.request(name, Urgency::Root));
+        coldplug()
+            .iter()
+            .for_each(|alias| modules.request_device(alias));
+        modules.start();
     });
     let found = timeline.measure("initrd.slot", || {
         slot::find(&options, &mut modules, &mut events)
@@ -72,7 +81,7 @@ fn stage(start_us: u64) -> Result<Infallible> {
         }
         state::mount(&options.state, &found.disk, root, &root.join("state"))
     })?;
-    modules.wait_for_all();
+    modules.stop(&mut timeline);
     files::make_directory("/run/keelson/boot")?;
     std::fs::write("/run/keelson/state.json", outcome.to_json())
         .context("write /run/keelson/state.json")?;

@@ -39,6 +39,8 @@ use std::process::ExitCode;
 
 /// This program on the real root.
 pub(crate) const NEXT_PROGRAM: &str = "/usr/lib/keelson/keelson-init";
+/// Makes the kernel's grace periods short, at some cost to every processor.
+pub(crate) const HURRY: &str = "/sys/kernel/rcu_expedited";
 /// The argument that makes a child do what nobody waits for.
 pub(crate) const HOUSEKEEPING: &str = "housekeeping";
 

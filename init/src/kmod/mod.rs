@@ -2,10 +2,11 @@
 //!
 //! - [`index`]: modules.dep and its companions, pure
 //! - [`Library`]: a module directory; loads modules with what they need, decompressed by the kernel
-//! - [`Background`]: loads on threads of its own, for the initrd
+//! - [`background`]: loads beside the caller, for the initrd
 //! - [`modprobe`]: the program that the kernel calls when it wants a module
 //! - [`coldplug`]: the modaliases of the devices that are there already
 
+pub(crate) mod background;
 mod index;
 
 use crate::cmdline::Options;
@@ -18,9 +19,8 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 /// MODULE_INIT_COMPRESSED_FILE of linux/module.h, which nix does not name.
 const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
@@ -73,7 +73,15 @@ impl Library {
 
     /// Loads a module and what it needs. One that is loaded already is fine.
     pub(crate) fn load(&self, name: &str) -> Result<()> {
+        self.load_while(name, || true)
+    }
+
+    /// Loads a module and what it needs, file by file as long as that is wanted.
+    fn load_while(&self, name: &str, wanted: impl Fn() -> bool) -> Result<()> {
         for file in self.index.files(name) {
+            if !wanted() {
+                break;
+            }
             self.insert(file)
                 .with_context(|| format!("load module {file}"))?;
         }
@@ -113,72 +121,6 @@ impl Library {
             }
             work();
         });
-    }
-}
-
-/// Loads modules on threads, while the caller waits for the devices that they bring.
-#[derive(Debug)]
-pub(crate) struct Background {
-    library: Arc<Library>,
-    requested: BTreeSet<String>,
-    running: Vec<(String, JoinHandle<Result<()>>)>,
-}
-
-impl Background {
-    pub(crate) fn new(library: Library) -> Self {
-        Self {
-            library: Arc::new(library),
-            requested: BTreeSet::new(),
-            running: Vec::new(),
-        }
-    }
-
-    /// Starts to load what a name or alias means, unless that was asked for before.
-    pub(crate) fn request(&mut self, request: &str) {
-        if !self.requested.insert(request.to_owned()) {
-            return;
-        }
-        for name in self.library.resolve(request) {
-            if name != request && !self.requested.insert(name.clone()) {
-                continue;
-            }
-            let library = Arc::clone(&self.library);
-            let module = name.clone();
-            match thread::Builder::new()
-                .stack_size(128 * 1024)
-                .spawn(move || library.load(&module))
-            {
-                Ok(handle) => self.running.push((name, handle)),
-                Err(error) => {
-                    kmsg::error(format_args!(
-                        "no thread to load module {name}, loading it here: {error}"
-                    ));
-                    kmsg::tolerate("going on without a kernel module", self.library.load(&name));
-                }
-            }
-        }
-    }
-
-    /// Waits until the module of this name has been loaded, when it was asked for.
-    pub(crate) fn wait_for(&mut self, name: &str) {
-        let wanted = name.replace('-', "_");
-        while let Some(at) = self.running.iter().position(|(name, _)| *name == wanted) {
-            finish(self.running.swap_remove(at));
-        }
-    }
-
-    /// Waits for everything that was asked for.
-    pub(crate) fn wait_for_all(&mut self) {
-        self.running.drain(..).for_each(finish);
-    }
-}
-
-fn finish((name, handle): (String, JoinHandle<Result<()>>)) {
-    match handle.join() {
-        Ok(result) => drop(kmsg::tolerate("going on without a kernel module", result)),
-        Err(_) => kmsg::error(format_args!(
-            "loading module {name} ended with an internal error"
-        )),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::partition::{self, Device};
 use super::verity;
 use crate::cmdline::{Options, Slot};
-use crate::kmod::Background;
+use crate::kmod::background::{Background, Urgency};
 use crate::kmsg;
 use crate::uevent::{Received, Socket};
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -101,7 +101,8 @@ fn found(device: &Device) -> Found {
 }
 
 fn attach_image(modules: &mut Background) -> Result<Found> {
-    modules.request("loop");
+    modules.request("loop", Urgency::LikelyDisk);
+    modules.start();
     modules.wait_for("loop");
     let image = File::open(IMAGE).with_context(|| format!("open {IMAGE}"))?;
     let (node, attached) =
@@ -128,17 +129,18 @@ fn wait_for_block_device(
                 Received::Lost => {
                     crate::kmod::coldplug()
                         .iter()
-                        .for_each(|alias| modules.request(alias));
+                        .for_each(|alias| modules.request_device(alias));
                     news = true;
                 }
                 Received::Event(event) => {
                     if let Some(alias) = event.get("MODALIAS").filter(|_| event.action == "add") {
-                        modules.request(alias);
+                        modules.request_device(alias);
                     }
                     news |= event.get("SUBSYSTEM") == Some("block") && event.action != "remove";
                 }
             }
         }
+        modules.start();
         if news {
             return Ok(true);
         }

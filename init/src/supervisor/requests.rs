@@ -2,7 +2,7 @@
 
 use super::{Phase, Supervisor, TOKEN_ENGINE};
 use crate::cmdline::is_hostname;
-use crate::kmsg;
+use crate::{HURRY, files, kmsg};
 use keelson_sys::control::{Packet, ToInit};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, kill};
@@ -66,7 +66,10 @@ impl Supervisor {
             (ToInit::Hostname { name }, _) => {
                 kmsg::error(format_args!("{name:?} is no host name; it is ignored"))
             }
-            (ToInit::Ready, _) => self.backoff.ready(),
+            (ToInit::Ready, _) => {
+                self.backoff.ready();
+                kmsg::tolerate("let the kernel take its time again", files::set(HURRY, "0"));
+            }
             (ToInit::Stopped, _) => {
                 if let Phase::Stopping(_, action, _) = &self.phase {
                     let action = *action;
