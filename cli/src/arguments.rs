@@ -1,0 +1,176 @@
+//! The commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::power::Action;
+
+const STATUSES: &str = "\
+Exit status:
+  0  done
+  1  what was asked for could not be done
+  2  the command line makes no sense
+  3  the system does not answer (not running, or you are not allowed to ask)
+  4  there is no service of that name";
+
+/// Looks after this Keelson system.
+#[derive(Debug, Parser)]
+#[command(name = "keelson", version, about, after_help = STATUSES, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// Answers in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Top,
+}
+
+/// The commands as they are typed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Top {
+    /// The system's services: each is a container.
+    #[command(subcommand)]
+    Service(Service),
+    /// What runs, what failed and why, how long each service took to start.
+    Status,
+    /// Where the time of this boot went.
+    Boot {
+        /// Draws an SVG picture, to FILE or to standard output.
+        #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", conflicts_with = "json")]
+        svg: Option<PathBuf>,
+    },
+    /// Stops everything in order and starts the machine again.
+    Reboot,
+    /// Stops everything in order and switches the machine off.
+    Poweroff,
+    /// Stops everything in order and leaves the machine on.
+    Halt,
+    /// Prints the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// `keelson service ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Lists the services.
+    #[command(visible_alias = "ps")]
+    Ls {
+        /// Also those that have ended as they should, or were stopped.
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// What a service has said.
+    Logs(Logs),
+    /// Stops a service and starts it again; ends when it is ready.
+    Restart {
+        /// The service.
+        name: String,
+    },
+    /// What each service may do beyond an ordinary process.
+    Privileges,
+}
+
+/// `keelson service logs ...`.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The service, or `kernel`; everything when there is none.
+    pub(crate) name: Option<String>,
+    /// Goes on with what is said from now on.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only the last so many lines.
+    #[arg(long, short = 'n', visible_alias = "lines", value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+    /// Only what was said since then: how long ago (`90s`, `10m`, `2h`, `1day`) or a time (`2026-11-23T01:02:03Z`).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+}
+
+/// The commands as they are run.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// About services.
+    Service(Service),
+    /// `status`
+    Status,
+    /// `boot`
+    Boot {
+        /// Where to draw; `-` is standard output.
+        svg: Option<PathBuf>,
+    },
+    /// `reboot`, `poweroff`, `halt`
+    Power(Action),
+    /// `completion`
+    Completion(Shell),
+}
+
+impl From<Top> for Command {
+    fn from(top: Top) -> Self {
+        match top {
+            Top::Service(command) => Command::Service(command),
+            Top::Status => Command::Status,
+            Top::Boot { svg } => Command::Boot { svg },
+            Top::Reboot => Command::Power(Action::Reboot),
+            Top::Poweroff => Command::Power(Action::Poweroff),
+            Top::Halt => Command::Power(Action::Halt),
+            Top::Completion { shell } => Command::Completion(shell),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn unknown_words_are_named_with_the_nearest_known_one() {
+        for (line, part) in [
+            ("keelson statsu", "'status'"),
+            ("keelson service lgs", "'logs'"),
+            ("keelson status --jsn", "'--json'"),
+            ("keelson frobnicate", "'frobnicate'"),
+            ("keelson boot frobnicate", "'frobnicate'"),
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn json_may_stand_anywhere_and_svg_may_have_a_file() {
+        for line in [
+            "keelson --json status",
+            "keelson status --json",
+            "keelson service ps --json",
+        ] {
+            assert!(
+                Arguments::try_parse_from(line.split(' ')).unwrap().json,
+                "{line}"
+            );
+        }
+        for (line, expected) in [
+            ("keelson boot", None),
+            ("keelson boot --svg", Some("-")),
+            ("keelson boot --svg x.svg", Some("x.svg")),
+        ] {
+            let Top::Boot { svg } = Arguments::try_parse_from(line.split(' ')).unwrap().command
+            else {
+                panic!()
+            };
+            assert_eq!(svg, expected.map(PathBuf::from), "{line}");
+        }
+    }
+}
