@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Builds Keelson's images and boots them.
+#[derive(Debug, Parser)]
+#[command(name = "mkimage.sh", version, about)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build the images into out/.
+    Build(Build),
+    /// Build what is missing and boot it in QEMU, with its serial console in this terminal.
+    Run(Run),
+    /// Build twice in separate folders and compare the outputs.
+    CheckReproducible(CheckReproducible),
+    /// Remove what builds and runs left in out/, except the tool root and downloads.
+    Clean,
+}
+
+/// Options of `build`.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Take Debian packages in the versions that the archive has now.
+    #[arg(long)]
+    pub(crate) update: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Memory of the machine, as QEMU takes it.
+    #[arg(long, default_value = "2G", value_name = "SIZE")]
+    pub(crate) memory: String,
+    /// Processors of the machine.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) cpus: u32,
+    /// Size of the disk when it is made.
+    #[arg(long, default_value = "8G", value_name = "SIZE")]
+    pub(crate) disk_size: String,
+    /// Port of this machine (127.0.0.1) that leads to the guest's SSH.
+    #[arg(long, default_value_t = 2222, value_name = "PORT")]
+    pub(crate) ssh_port: u16,
+    /// Make the disk anew from the current build; what was on it is lost.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// NoCloud seed: a folder with user-data and meta-data, or an image labelled `cidata`.
+    #[arg(long, value_name = "FOLDER|IMAGE", conflicts_with = "no_seed")]
+    pub(crate) seed: Option<PathBuf>,
+    /// Attach no seed at all: nobody can log in then.
+    #[arg(long)]
+    pub(crate) no_seed: bool,
+    /// Password of the user `keelson` in the seed that is made; a random one when not given.
+    #[arg(long, conflicts_with_all = ["seed", "no_seed"])]
+    pub(crate) password: Option<String>,
+    /// Further arguments for QEMU.
+    #[arg(last = true, value_name = "QEMU-ARGUMENTS")]
+    pub(crate) qemu: Vec<String>,
+}
+
+/// Options of `check-reproducible`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckReproducible {
+    /// Compile our programs once and use them in both builds.
+    #[arg(long)]
+    pub(crate) same_programs: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_the_dashes_are_qemus() {
+        let arguments =
+            Arguments::parse_from(["x", "run", "--memory", "1G", "--", "-device", "foo"]);
+        let Command::Run(run) = arguments.command else {
+            panic!("not run")
+        };
+        assert_eq!(run.qemu, ["-device", "foo"]);
+        assert_eq!(run.memory, "1G");
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused() {
+        assert!(Arguments::try_parse_from(["x", "build", "--fats"]).is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! The whole build, from recipes to the files in `out/`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::disk;
+use crate::image::{self, Image};
+use crate::initrd;
+use crate::kernel;
+use crate::output;
+use crate::packages;
+use crate::programs::Programs;
+use crate::recipe::{self, Profile, Recipe, ServiceImage};
+use crate::root;
+use crate::step;
+use crate::workspace::Workspace;
+
+/// Version of the operating system: that of the workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// All recipes of a build.
+#[derive(Debug)]
+struct Recipes {
+    /// Folder of the recipes that are not a service's.
+    folder: PathBuf,
+    kernel: Recipe<recipe::Kernel>,
+    initrd: Recipe<recipe::Initrd>,
+    root: Recipe<recipe::Root>,
+    disk: Recipe<recipe::Disk>,
+    services: Vec<Service>,
+}
+
+/// One folder of `system-services/`.
+#[derive(Debug)]
+struct Service {
+    folder: PathBuf,
+    recipe: Recipe<ServiceImage>,
+}
+
+/// How a build is to be done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// Fetch the package lists anew, and so take packages in their current versions.
+    pub(crate) update: bool,
+}
+
+/// Builds everything and puts it into the workspace's output folder.
+///
+/// # Errors
+/// When a step fails; the outputs of the build before stay as they are.
+pub(crate) fn build(workspace: &Workspace, options: Options) -> Result<()> {
+    let _lock = workspace.lock()?;
+    let recipes = Recipes::load(&workspace.top)?;
+    if options.update || !workspace.apt.join("lists.complete").exists() {
+        packages::update(workspace)?;
+    }
+    let programs = Programs::build(workspace, &recipes.programs())?;
+    let kernel = kernel::build(workspace, &recipes.kernel.content)?;
+    let images = build_images(workspace, &recipes, &programs)?;
+    let initrd = initrd::build(
+        workspace,
+        &recipes.initrd,
+        &recipes.folder,
+        &kernel,
+        &programs,
+    )?;
+    let services = service_definitions(&workspace.top)?;
+    let parts = root::Parts {
+        recipe: &recipes.root,
+        folder: &recipes.folder,
+        kernel_recipe: &recipes.kernel,
+        kernel: &kernel,
+        images: &images,
+        services: &services,
+        programs: &programs,
+        packages: Vec::new(),
+        version: VERSION,
+    };
+    let root = root::build(workspace, &recipes.root, parts)?;
+    let disk = disk::build(workspace, &recipes.disk, &kernel, &initrd, &root, VERSION)?;
+    let built = output::Built {
+        version: VERSION,
+        kernel: &kernel,
+        images: &images,
+        initrd: &initrd,
+        root: &root,
+        disk: &disk,
+    };
+    output::publish(workspace, &built)?;
+    step::tidy(workspace)
+}
+
+fn build_images(
+    workspace: &Workspace,
+    recipes: &Recipes,
+    programs: &Programs,
+) -> Result<Vec<Image>> {
+    let every = &recipes.root.content.every_image;
+    let build = |service: &Service| {
+        image::build(workspace, &service.recipe, &service.folder, every, programs)
+    };
+    recipes.services.iter().map(build).collect()
+}
+
+impl Recipes {
+    /// Reads all recipes of the project at `top`.
+    fn load(top: &Path) -> Result<Self> {
+        let folder = top.join("images");
+        let mut services: Vec<Service> = Vec::new();
+        for service in service_folders(top)? {
+            let path = service.join("image.yml");
+            if path.is_file() {
+                let shown = path
+                    .strip_prefix(top)
+                    .unwrap_or(&path)
+                    .display()
+                    .to_string();
+                let recipe: Recipe<ServiceImage> = recipe::load(&path, &shown)?;
+                let name = &recipe.content.image;
+                ensure!(
+                    !services
+                        .iter()
+                        .any(|other| &other.recipe.content.image == name),
+                    "{shown}: another recipe makes an image {name} already"
+                );
+                services.push(Service {
+                    folder: service,
+                    recipe,
+                });
+            }
+        }
+        Ok(Self {
+            kernel: recipe::load(&folder.join("kernel.yml"), "images/kernel.yml")?,
+            initrd: recipe::load(&folder.join("initrd.yml"), "images/initrd.yml")?,
+            root: recipe::load(&folder.join("root.yml"), "images/root.yml")?,
+            disk: recipe::load(&folder.join("disk.yml"), "images/disk.yml")?,
+            folder,
+            services,
+        })
+    }
+
+    /// Every program of ours that some recipe names.
+    fn programs(&self) -> BTreeSet<(Profile, String)> {
+        let placed = self
+            .initrd
+            .content
+            .programs
+            .iter()
+            .chain(&self.root.content.programs);
+        let mut wanted: BTreeSet<_> = placed
+            .map(|program| (program.profile, program.name.clone()))
+            .collect();
+        for service in &self.services {
+            let names = service.recipe.content.programs.iter().cloned();
+            wanted.extend(names.map(|name| (Profile::Release, name)));
+        }
+        wanted
+    }
+}
+
+/// The service definitions: name and file, sorted.
+fn service_definitions(top: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let definition = |folder: PathBuf| {
+        let name = folder.file_name()?.to_str()?.to_owned();
+        let file = folder.join("service.yml");
+        file.is_file().then_some((name, file))
+    };
+    Ok(service_folders(top)?
+        .into_iter()
+        .filter_map(definition)
+        .collect())
+}
+
+/// The folders of the services, sorted by name.
+fn service_folders(top: &Path) -> Result<Vec<PathBuf>> {
+    let services = top.join("system-services");
+    let reading = || format!("reading {}", services.display());
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&services).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_projects_own_recipes_are_valid() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let recipes = Recipes::load(top).unwrap();
+        assert!(
+            recipes
+                .programs()
+                .contains(&(Profile::Pid1, "keelson-init".into()))
+        );
+        assert!(
+            recipes
+                .services
+                .iter()
+                .any(|service| service.recipe.content.image == "console")
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! The disk image: boot loader, unified kernel image, OS slots, state partition.
+//!
+//! - `uki.rs`: kernel, initial RAM disk and command line in one EFI program
+//! - `esp.rs`: the EFI system partition
+//! - `state.rs`: the state partition
+//! - `gpt.rs`: the partition table
+
+mod esp;
+mod gpt;
+mod state;
+mod uki;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use uuid::Uuid;
+
+use crate::files;
+use crate::initrd::Initrd;
+use crate::kernel::Kernel;
+use crate::packages::{self, Package};
+use crate::recipe::{self, Recipe};
+use crate::root::{Root, Verity};
+use crate::workspace::Workspace;
+
+const CODE: &[&str] = &[
+    include_str!("mod.rs"),
+    include_str!("esp.rs"),
+    include_str!("gpt.rs"),
+    include_str!("state.rs"),
+    include_str!("uki.rs"),
+];
+
+const MIB: u64 = 1024 * 1024;
+
+/// A disk image that has been built.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// The image, sparse.
+    pub(crate) image: PathBuf,
+    /// The kernel command line.
+    pub(crate) command_line: String,
+    /// The GUID of the slot that the root stands in.
+    pub(crate) slot: Uuid,
+    /// The package of boot loader and stub.
+    pub(crate) packages: Vec<Package>,
+}
+
+/// The slot's partition GUID: the first half of the root hash, as the Discoverable Partitions Specification has it.
+///
+/// # Errors
+/// When the root hash is no SHA-256 in hex.
+pub(crate) fn slot_of(verity: &Verity) -> Result<Uuid> {
+    let half = verity
+        .root_hash
+        .get(..32)
+        .context("the root hash is too short")?;
+    Uuid::parse_str(half).context("reading the root hash")
+}
+
+/// The kernel command line for `verity`.
+///
+/// # Errors
+/// As [`slot_of`].
+pub(crate) fn command_line(recipe: &recipe::Disk, verity: &Verity) -> Result<String> {
+    let mut words = vec![
+        format!("keelson.slot=PARTUUID={}", slot_of(verity)?),
+        format!("keelson.roothash={}", verity.root_hash),
+        format!("keelson.hashoffset={}", verity.hash_offset_bytes),
+    ];
+    words.extend(recipe.command_line.iter().cloned());
+    Ok(words.join(" "))
+}
+
+/// Builds the disk image.
+///
+/// # Errors
+/// When a part does not fit its partition or a tool fails.
+pub(crate) fn build(
+    workspace: &Workspace,
+    recipe: &Recipe<recipe::Disk>,
+    kernel: &Kernel,
+    initrd: &Initrd,
+    root: &Root,
+    version: &str,
+) -> Result<Disk> {
+    let content = &recipe.content;
+    let slot = slot_of(&root.verity)?;
+    let command_line = command_line(content, &root.verity)?;
+    let packages = packages::exact(workspace, std::slice::from_ref(&content.boot_package))?;
+    packages::fetch(workspace, &packages)?;
+    let mut step = workspace
+        .step("disk")
+        .code(CODE)
+        .input("recipe", &recipe.text)
+        .input("version", version)
+        .input("epoch", workspace.epoch_seconds.to_string())
+        .input("command line", &command_line)
+        .result_of(&kernel.tree)
+        .result_of(&initrd.path);
+    for package in &packages {
+        step = step.input("package", &package.sha256);
+    }
+    let result = step.run(|path, running| {
+        files::make_directory(path)?;
+        let boot = path.join("boot");
+        uki::unpack_boot_files(workspace, content, &packages, &boot)?;
+        running.busy_with("unified kernel image");
+        let uki = path.join(format!("keelson_{version}.efi"));
+        let parts = uki::Parts {
+            kernel: &kernel.image(),
+            initrd: &initrd.path,
+            command_line: &command_line,
+        };
+        uki::make(workspace, &parts, &kernel.version, version, &boot, &uki)?;
+        running.busy_with("EFI system partition");
+        let esp = path.join("esp.img");
+        esp::make(workspace, content, &boot, &uki, &esp)?;
+        running.busy_with("state partition");
+        let state = path.join("state.img");
+        state::make(content.state_mib * MIB, workspace.epoch_seconds, &state)?;
+        running.busy_with("partitions");
+        write_disk(
+            content,
+            &esp,
+            &root.image,
+            &state,
+            slot,
+            &path.join("keelson.img"),
+        )?;
+        for used_up in [boot, esp, state, uki] {
+            files::remove(&used_up)?;
+        }
+        Ok(())
+    })?;
+    Ok(Disk {
+        image: result.join("keelson.img"),
+        command_line,
+        slot,
+        packages,
+    })
+}
+
+fn write_disk(
+    recipe: &recipe::Disk,
+    esp: &Path,
+    root: &Path,
+    state: &Path,
+    slot: Uuid,
+    to: &Path,
+) -> Result<()> {
+    let layout = gpt::Layout::new(recipe, slot);
+    let size = fs::metadata(root)
+        .with_context(|| format!("examining {}", root.display()))?
+        .len();
+    ensure!(
+        size <= recipe.slot_mib * MIB,
+        "the root image has {} MiB, more than the {} MiB of a slot: raise slot_mib in disk.yml or put less on the root",
+        size.div_ceil(MIB),
+        recipe.slot_mib
+    );
+    let writing = || format!("writing {}", to.display());
+    let mut disk = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(to)
+        .with_context(writing)?;
+    disk.set_len(layout.size_bytes()).with_context(writing)?;
+    layout.write(&mut disk).with_context(writing)?;
+    for (part, number) in [(esp, gpt::ESP), (root, gpt::SLOT_A), (state, gpt::STATE)] {
+        files::copy_sparse(part, &mut disk, layout.offset_bytes(number))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Root file systems of the service images.
+//!
+//! - `tree.rs`: a root file system in a directory
+//! - `content.rs`: files and directories of a recipe
+//! - `accounts.rs`: users and groups
+//! - `finish.rs`: library cache and certificates, as maintainer scripts would make them
+
+mod accounts;
+mod content;
+mod finish;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+pub(crate) use content::{directories, files, program};
+pub(crate) use finish::library_cache;
+pub(crate) use tree::Tree;
+
+use crate::glob;
+use crate::packages::{self, Package};
+use crate::programs::Programs;
+use crate::recipe::{EveryImage, FileContent, FileEntry, Profile, Recipe, ServiceImage};
+use crate::workspace::Workspace;
+
+/// Source text of this folder, an input of the steps that use it.
+pub(crate) const CODE: &[&str] = &[
+    include_str!("mod.rs"),
+    include_str!("accounts.rs"),
+    include_str!("content.rs"),
+    include_str!("finish.rs"),
+    include_str!("tree.rs"),
+    include_str!("../glob.rs"),
+];
+
+/// A service image that has been built.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its tree, in the cache.
+    pub(crate) tree: PathBuf,
+    /// The packages in it.
+    pub(crate) packages: Vec<Package>,
+}
+
+/// Builds the image of a recipe that lies in `folder`.
+///
+/// # Errors
+/// When packages cannot be had, or the recipe asks for something impossible.
+pub(crate) fn build(
+    workspace: &Workspace,
+    recipe: &Recipe<ServiceImage>,
+    folder: &Path,
+    every: &EveryImage,
+    programs: &Programs,
+) -> Result<Image> {
+    let content = &recipe.content;
+    let packages = packages::closure(workspace, &content.packages, &content.without)?;
+    packages::fetch(workspace, &packages)?;
+    let mut step = workspace
+        .step(&format!("image-{}", content.image))
+        .code(CODE)
+        .code(packages::CODE)
+        .input("recipe", &recipe.text)
+        .input("every image", format!("{every:?}"));
+    for package in &packages {
+        step = step.input("package", &package.sha256);
+    }
+    for source in sources(&content.files, folder) {
+        step = step.file(&source)?;
+    }
+    for name in &content.programs {
+        step = step.file(&programs.path(name, Profile::Release)?)?;
+    }
+    let tree = step.run(|path, running| {
+        let tree = Tree::create(path)?;
+        for package in &packages {
+            running.busy_with(&package.name);
+            packages::unpack(&packages::archive_path(workspace, package), &tree, |path| {
+                glob::any_matches(&every.drop, path) || glob::any_matches(&content.drop, path)
+            })?;
+        }
+        fill(&tree, content, folder, every, programs)
+    })?;
+    Ok(Image {
+        name: content.image.clone(),
+        tree,
+        packages,
+    })
+}
+
+/// Everything after the packages; the recipe comes after what every image has, and so has the last word.
+fn fill(
+    tree: &Tree,
+    recipe: &ServiceImage,
+    folder: &Path,
+    every: &EveryImage,
+    programs: &Programs,
+) -> Result<()> {
+    directories(tree, &every.directories)?;
+    // Certificates and libraries first: a recipe may replace or link what is made here.
+    finish::certificate_bundle(tree)?;
+    files(tree, &every.files, folder)?;
+    accounts::write(tree, &recipe.users, &recipe.groups).context("writing users and groups")?;
+    directories(tree, &recipe.directories)?;
+    files(tree, &recipe.files, folder)?;
+    for name in &recipe.programs {
+        program(
+            tree,
+            &format!("usr/bin/{name}"),
+            &programs.path(name, Profile::Release)?,
+        )?;
+    }
+    finish::library_cache(tree)
+}
+
+/// The files beside a recipe that it names as sources.
+pub(crate) fn sources(files: &[FileEntry], folder: &Path) -> Vec<PathBuf> {
+    let source = |entry: &FileEntry| match &entry.content {
+        FileContent::Source(source) => Some(folder.join(source)),
+        FileContent::Text(_) | FileContent::Link(_) => None,
+    };
+    files.iter().filter_map(source).collect()
+}
