@@ -34,6 +34,8 @@ pub struct Daemon {
     socket: PathBuf,
     state: State,
     failures: usize,
+    /// Its next end is meant to be, and no failure.
+    restarting: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ impl Daemon {
                 until: Instant::now(),
             },
             failures: 0,
+            restarting: false,
         }
     }
 
@@ -138,6 +141,11 @@ impl Daemon {
                 self.failures = 0;
             }
         }
+        if std::mem::take(&mut self.restarting) {
+            self.failures = 0;
+            self.state = State::Waiting { until: now };
+            return Duration::ZERO;
+        }
         self.wait(now)
     }
 
@@ -148,9 +156,9 @@ impl Daemon {
         pause
     }
 
-    /// The next end is an intended one: it is started again at once.
-    pub fn forgive(&mut self) {
-        self.failures = 0;
+    /// The next end is meant to be: it is started again at once, and that is no failure.
+    pub fn expect_end(&mut self) {
+        self.restarting = self.pid().is_some();
     }
 
     /// Sends a signal, if it runs.
@@ -199,7 +207,9 @@ mod tests {
         let mut daemon = running(start);
         daemon.ended(start);
         daemon.state = running(start).state;
-        daemon.forgive();
+        daemon.expect_end();
+        assert_eq!(daemon.ended(start), Duration::ZERO);
+        daemon.state = running(start).state;
         assert_eq!(daemon.ended(start), Duration::ZERO);
         assert_eq!(daemon.due(), Some(start));
     }

@@ -51,7 +51,7 @@ pub fn run(supervisor: &mut Supervisor) -> Result<()> {
     supervisor.containerd.signal(Signal::SIGTERM)?;
     let limit = Instant::now() + CONTAINERD_LIMIT;
     wait(supervisor, limit, |supervisor| {
-        supervisor.containerd.pid().is_some()
+        dockerd_runs(supervisor) || supervisor.containerd.pid().is_some()
     })
 }
 

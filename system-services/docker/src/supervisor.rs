@@ -186,7 +186,7 @@ impl Supervisor {
         println!("<6>starting dockerd again; applications go on");
         self.settings = settings::load(&self.paths);
         self.apply_settings()?;
-        self.dockerd.forgive();
+        self.dockerd.expect_end();
         self.kill_dockerd_at = Some(Instant::now() + RESTART_LIMIT);
         self.dockerd.signal(Signal::SIGTERM)
     }
