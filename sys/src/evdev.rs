@@ -11,7 +11,8 @@ pub const KEY_POWER: u16 = 116;
 pub const EVENT_BYTES: usize = 24;
 
 const KEY_CODES: usize = 0x300;
-const EVENT_TYPES: usize = 0x20;
+/// 0x20 of them, in the whole longs that the kernel insists on.
+const EVENT_TYPES: usize = 64;
 
 /// `struct input_mask`: which codes of one type the kernel passes on to this file descriptor.
 #[repr(C)]
