@@ -63,10 +63,9 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
     if let Some(id) = fields
         .get("instance-id")
         .and_then(|node| yaml::string("instance-id", node, diagnostics))
+        && !id.trim().is_empty()
     {
-        if !id.trim().is_empty() {
-            id.trim().clone_into(&mut meta_data.instance_id);
-        }
+        id.trim().clone_into(&mut meta_data.instance_id);
     }
     if let Some(node) = fields.get("local-hostname") {
         let name = yaml::string("local-hostname", node, diagnostics);

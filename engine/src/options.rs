@@ -20,6 +20,7 @@ Options:
   --images DIR     root directories of images   [/usr/lib/keelson/images]
   --run DIR        sockets, bundles, records    [/run/keelson]
   --seccomp FILE   profile in Docker's format   [/usr/lib/keelson/seccomp.json]
+  --without-limits for development: no cgroup limits, no device rules, no OOM score
   --help, --version
 
 Environment:
@@ -43,6 +44,8 @@ pub struct Options {
     pub runtime_timeout: Duration,
     /// Root of the cgroup tree.
     pub cgroups: PathBuf,
+    /// Services are not limited, for machines that do not allow it.
+    pub without_limits: bool,
 }
 
 /// What the command line asks for.
@@ -69,6 +72,7 @@ impl Options {
                 .map_or_else(|| "/usr/lib/keelson/keelson-runtime".into(), PathBuf::from),
             runtime_timeout: Duration::from_secs(60),
             cgroups: "/sys/fs/cgroup".into(),
+            without_limits: false,
         };
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
@@ -77,6 +81,7 @@ impl Options {
                 Long("images") => options.images = parser.value()?.into(),
                 Long("run") => options.run = parser.value()?.into(),
                 Long("seccomp") => options.seccomp = parser.value()?.into(),
+                Long("without-limits") => options.without_limits = true,
                 Short('h') | Long("help") => return Ok(Request::Print(USAGE.to_owned())),
                 Long("version") => {
                     return Ok(Request::Print(format!(

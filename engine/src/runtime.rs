@@ -194,11 +194,7 @@ impl Runtime {
 
 /// The last line of what a runtime said; from JSON lines, their `msg`.
 fn last_message(text: &str) -> Option<String> {
-    let line = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .next_back()?;
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
     let json: Option<Value> = serde_json::from_str(line).ok();
     let message = json
         .as_ref()

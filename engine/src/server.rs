@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use tokio::net::UnixListener;
@@ -38,7 +38,10 @@ pub enum Request {
 
 type Engine = mpsc::Sender<Request>;
 
-/// Makes the listening socket, for root and its group only.
+/// The group `system-docker` of the console: who may manage the system without being root.
+const SYSTEM_DOCKER_GID: u32 = 997;
+
+/// Makes the listening socket, for root and the group `system-docker` only.
 ///
 /// # Errors
 /// With the path.
@@ -48,6 +51,8 @@ pub fn bind(path: &Path) -> anyhow::Result<OwnedFd> {
         StdListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+    chown(path, None, Some(SYSTEM_DOCKER_GID))
+        .with_context(|| format!("cannot set the group of {}", path.display()))?;
     Ok(listener.into())
 }
 

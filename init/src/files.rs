@@ -23,6 +23,16 @@ pub(crate) fn get(path: impl AsRef<Path>) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// Reads a text file that need not be there: `None` when it is not, an error when it cannot be read.
+pub(crate) fn get_if_present(path: impl AsRef<Path>) -> Result<Option<String>> {
+    let path = path.as_ref();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
 /// Replaces a file so that after a power cut either the old or the new content is there: temporary file, fsync,
 /// rename, fsync of the directory.
 pub(crate) fn replace(path: impl AsRef<Path>, content: &[u8]) -> Result<()> {

@@ -10,33 +10,32 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long what is left may take to end by itself, and then to die.
-const TERM_DEADLINE: Duration = Duration::from_millis(1000);
-const KILL_DEADLINE: Duration = Duration::from_millis(2000);
+const TERM_DEADLINE: Duration = Duration::from_millis(500);
+const KILL_DEADLINE: Duration = Duration::from_millis(1500);
+/// How long unmounting may take.
+const UNMOUNT_DEADLINE: Duration = Duration::from_millis(3500);
 /// Kernel file systems: nothing in them is worth a word when they stay.
 const KERNEL_ONLY: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/"];
 
 /// Brings everything down and the machine with it. Does not return.
 pub(crate) fn finish(action: Action, mut watchdog: Option<Watchdog>) -> ! {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        if let Some(watchdog) = &mut watchdog {
-            watchdog.feed();
-        }
-        end_processes();
-        kmsg::tolerate("keep a random seed", seed::save_at_shutdown());
-        nix::unistd::sync();
-        unmount_all()
-    }));
-    let words = match outcome {
-        Ok(left) if left.is_empty() => "everything is unmounted clean".to_owned(),
-        Ok(left) => format!("still in use: {}", left.join(", ")),
-        Err(_) => "unmounting was cut short by an internal error (see above)".to_owned(),
+    if let Some(watchdog) = &mut watchdog {
+        watchdog.feed();
+    }
+    if catch_unwind(end_processes).is_err() {
+        kmsg::error("ending processes was cut short by an internal error (see above)");
+    }
+    let words = match unmount_within(UNMOUNT_DEADLINE) {
+        Some(left) if left.is_empty() => "everything is unmounted clean".to_owned(),
+        Some(left) => format!("still in use: {}", left.join(", ")),
+        None => "unmounting did not end (a disk or server that does not answer?)".to_owned(),
     };
     kmsg::error(format_args!("{words}; {action}"));
-    nix::unistd::sync();
     if let Some(watchdog) = watchdog {
         watchdog.stop();
     }
@@ -48,6 +47,22 @@ pub(crate) fn finish(action: Action, mut watchdog: Option<Watchdog>) -> ! {
     let Err(error) = reboot(mode);
     kmsg::error(format_args!("{action}: {error}"));
     rescue::stay()
+}
+
+/// Flushes and unmounts on a thread of its own, because a disk that does not answer holds whoever asks it for
+/// ever. `None` when it has not ended in time.
+fn unmount_within(patience: Duration) -> Option<Vec<String>> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            kmsg::tolerate("keep a random seed", seed::save_at_shutdown());
+            nix::unistd::sync();
+            // Nobody listens any more when the time is up.
+            let _ = sender.send(unmount_all());
+        });
+    kmsg::tolerate("start the thread that unmounts", thread);
+    receiver.recv_timeout(patience).ok()
 }
 
 /// Ends what the engine has left: containers at once, they had their time; then everything else, first with a
@@ -70,8 +85,32 @@ fn end_processes() {
         if reap_until(patience) {
             return;
         }
+        kmsg::info(format_args!(
+            "after {signal} these are left: {}",
+            survivors().join(", ")
+        ));
     }
-    kmsg::error("some processes do not die; going on");
+    kmsg::error(format_args!(
+        "some processes do not die: {}; going on",
+        survivors().join(", ")
+    ));
+}
+
+/// The processes that are still there but for PID 1 and the kernel's own, for people.
+fn survivors() -> Vec<String> {
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let processes = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(number);
+    let describe = |pid: u32| {
+        // The kernel's own have no command line; one that has ended meanwhile has none either.
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let name = files::get(format!("/proc/{pid}/comm")).ok()?;
+        (pid != 1 && !command.is_empty()).then(|| format!("{name} ({pid})"))
+    };
+    processes.filter_map(describe).collect()
 }
 
 /// Reaps children until there are none; false when time is up before.

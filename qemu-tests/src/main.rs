@@ -100,7 +100,13 @@ fn run_tests(
             (test.run)(&mut lab)
         });
     }
-    for shared in ["_booted", "_observed"] {
+    // After a failure they may be what explains it.
+    let shared: &[&str] = if report.is_clean() {
+        &["_booted", "_observed"]
+    } else {
+        &[]
+    };
+    for shared in shared {
         remove_disks(&Path::new(OUT).join("tests").join(shared));
     }
     Ok(())

@@ -92,14 +92,16 @@ impl Tree {
             flags,
             Mode::from_bits_truncate(0o600),
         )?);
-        let written = (|| {
-            file.write_all(content)?;
-            give(&file, access)?;
-            file.sync_all()?;
+        let content = file
+            .write_all(content)
+            .and_then(|()| give(&file, access))
+            .and_then(|()| file.sync_all());
+        // Closed before it gets its name: those who watch the directory see one event.
+        drop(file);
+        let written = content.and_then(|()| {
             renameat(&parent, &temporary, &parent, &name)?;
-            fsync(&parent)?;
-            Ok(())
-        })();
+            Ok(fsync(&parent)?)
+        });
         if written.is_err() {
             // The error that matters is the first one.
             let _ = unlinkat(&parent, &temporary, UnlinkatFlags::NoRemoveDir);

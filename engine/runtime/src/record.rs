@@ -74,12 +74,12 @@ pub(crate) fn load(root: &Path, id: &str) -> anyhow::Result<Existing> {
     }
     let record = Record::load(root, id)?;
     let mut container = Container::load(directory).context("read the container's state")?;
-    if let Some(pid) = container.pid() {
-        if start_ticks(pid.as_raw())? != Some(record.init_start_ticks) {
-            // Init is gone; what has its number now is another process and must not be touched.
-            container.state.pid = None;
-            container.set_status(ContainerStatus::Stopped);
-        }
+    if let Some(pid) = container.pid()
+        && start_ticks(pid.as_raw())? != Some(record.init_start_ticks)
+    {
+        // Init is gone; what has its number now is another process and must not be touched.
+        container.state.pid = None;
+        container.set_status(ContainerStatus::Stopped);
     }
     Ok(Existing { container, record })
 }

@@ -61,11 +61,11 @@ pub(super) fn build(
         linux["maskedPaths"] = json!(MASKED);
         linux["readonlyPaths"] = json!(READONLY);
     }
-    if !definition.unconfined(SecurityOption::SeccompUnconfined) {
-        if let Some(profile) = host.seccomp {
-            linux["seccomp"] = crate::seccomp::resolve(profile, &definition.capabilities())
-                .context("cannot use the seccomp profile")?;
-        }
+    if !definition.unconfined(SecurityOption::SeccompUnconfined)
+        && let Some(profile) = host.seccomp
+    {
+        linux["seccomp"] = crate::seccomp::resolve(profile, &definition.capabilities())
+            .context("cannot use the seccomp profile")?;
     }
     Ok(linux)
 }

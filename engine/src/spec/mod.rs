@@ -80,7 +80,7 @@ pub struct Host<'a> {
     pub notify: &'a Path,
     /// The seccomp profile in Docker's format; `None` is no filter at all.
     pub seccomp: Option<&'a [u8]>,
-    /// Whether the cgroup tree has the controllers that limits need.
+    /// Whether this machine lets services be limited: controllers, device rules, OOM scores.
     pub limits: bool,
 }
 
@@ -104,7 +104,7 @@ pub fn build(definition: &Definition, host: &Host<'_>) -> anyhow::Result<Config>
     let mut json = json!({
         "ociVersion": "1.0.2",
         "root": { "path": host.rootfs, "readonly": service.read_only },
-        "process": process::build(definition, host.image)?,
+        "process": process::build(definition, host)?,
         "mounts": mounts::build(definition, host.notify),
         "linux": linux::build(definition, host, &devices, &mut warnings)?,
     });

@@ -1,10 +1,9 @@
 //! The `process` object: arguments, environment, user, capabilities and limits.
 
-use super::{NOTIFY_TARGET, user};
+use super::{Host, NOTIFY_TARGET, user};
 use crate::compose::Definition;
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// `PATH` when the service says nothing else.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,7 +37,7 @@ pub fn rlimit_name(name: &str) -> Option<String> {
 }
 
 /// Makes the object.
-pub(super) fn build(definition: &Definition, image: &Path) -> anyhow::Result<Value> {
+pub(super) fn build(definition: &Definition, host: &Host<'_>) -> anyhow::Result<Value> {
     let service = &definition.service;
     let groups: Vec<String> = service
         .group_add
@@ -46,7 +45,7 @@ pub(super) fn build(definition: &Definition, image: &Path) -> anyhow::Result<Val
         .map(|text| text.0.clone())
         .collect();
     let user = user::resolve(
-        image,
+        host.image,
         service.user.as_ref().map(|text| text.0.as_str()),
         &groups,
     )
@@ -64,7 +63,7 @@ pub(super) fn build(definition: &Definition, image: &Path) -> anyhow::Result<Val
             Some(json!({ "type": rlimit_name(name)?, "soft": unlimited(limit.soft), "hard": unlimited(limit.hard) }))
         })
         .collect();
-    Ok(json!({
+    let mut process = json!({
         "terminal": false,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
         "args": definition.arguments(),
@@ -79,8 +78,12 @@ pub(super) fn build(definition: &Definition, image: &Path) -> anyhow::Result<Val
         },
         "rlimits": rlimits,
         "noNewPrivileges": definition.no_new_privileges(),
-        "oomScoreAdj": service.oom_score_adj.unwrap_or(DEFAULT_OOM_SCORE_ADJ),
-    }))
+    });
+    if host.limits {
+        let adjustment = service.oom_score_adj.unwrap_or(DEFAULT_OOM_SCORE_ADJ);
+        process["oomScoreAdj"] = adjustment.into();
+    }
+    Ok(process)
 }
 
 /// -1 is `RLIM_INFINITY`, whose bits are all ones.

@@ -41,10 +41,10 @@ impl Engine {
             if let Some(socket) = notify {
                 self.hear_from(name, socket);
             }
-            if let (Some(stdout), Some(stderr)) = (stdout, stderr) {
-                if let Some(entry) = self.services.get_mut(name) {
-                    entry.output = Some(Output::new(Pipe::adopt(stdout), Pipe::adopt(stderr)));
-                }
+            if let (Some(stdout), Some(stderr)) = (stdout, stderr)
+                && let Some(entry) = self.services.get_mut(name)
+            {
+                entry.output = Some(Output::new(Pipe::adopt(stdout), Pipe::adopt(stderr)));
             }
         }
         for name in legacy.records.keys() {

@@ -9,7 +9,7 @@ use crate::graph::{self, Verdict};
 use crate::healthcheck::Check;
 use crate::lifecycle::{Action, Ending, Event, State};
 use crate::readiness::register;
-use crate::{record, rootfs};
+use crate::record;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Engine {
@@ -35,12 +35,11 @@ impl Engine {
             entry.resolve_waiters();
         }
         self.log_may_have_changed(name, &before.state);
-        if let Some(pid) = created {
-            if let Some(at) = self.unclaimed.iter().position(|(other, _)| *other == pid) {
-                if let Some((_, ending)) = self.unclaimed.remove(at) {
-                    self.apply(name, Event::Exited(ending));
-                }
-            }
+        if let Some(pid) = created
+            && let Some(at) = self.unclaimed.iter().position(|(other, _)| *other == pid)
+            && let Some((_, ending)) = self.unclaimed.remove(at)
+        {
+            self.apply(name, Event::Exited(ending));
         }
     }
 
@@ -71,11 +70,8 @@ impl Engine {
             Action::Launch => drop(entry.jobs.send(Job::Launch {
                 attempt: entry.attempt,
             })),
-            // PID 1 ends everything anyway: only the mount is in its way.
-            Action::Delete if self.shutdown.is_some() && self.shared.link.is_connected() => {
-                rootfs::unmount(&self.shared.options.container(name));
-            }
-            Action::Delete if self.shutdown.is_some() => drop(entry.jobs.send(Job::Remove)),
+            // PID 1 ends everything anyway.
+            Action::Delete if self.shutdown.is_some() && self.shared.link.is_connected() => {}
             Action::Delete => drop(entry.jobs.send(Job::Delete)),
             Action::Signal(signal) => {
                 let sent = entry
@@ -146,14 +142,13 @@ impl Engine {
             entry.pidfd = process.and_then(|process| keelson_sys::pidfd::open(process.pid).ok());
             if let (false, Some(process), Some(pidfd)) =
                 (shared.link.is_connected(), process, &entry.pidfd)
+                && let Ok(pidfd) = pidfd.try_clone()
             {
-                if let Ok(pidfd) = pidfd.try_clone() {
-                    let (inputs, pid) = (shared.inputs.clone(), process.pid);
-                    entry.watch = Some(Task::spawn(async move {
-                        let ending = wait_for(pidfd).await;
-                        let _ = inputs.send(Input::Exited { pid, ending });
-                    }));
-                }
+                let (inputs, pid) = (shared.inputs.clone(), process.pid);
+                entry.watch = Some(Task::spawn(async move {
+                    let ending = wait_for(pidfd).await;
+                    let _ = inputs.send(Input::Exited { pid, ending });
+                }));
             }
         }
         let runs = matches!(

@@ -34,6 +34,7 @@ use crate::runtime::Runtime;
 use crate::server::Request;
 use entry::Entry;
 use keelson_sys::control::{ToEngine, ToInit};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,6 +75,8 @@ struct Shared {
     link: Link,
     /// Whether services can be limited.
     limits: bool,
+    /// Services run without seccomp, and that was said.
+    unfiltered: Cell<bool>,
     inputs: mpsc::UnboundedSender<Input>,
 }
 

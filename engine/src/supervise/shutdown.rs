@@ -3,8 +3,10 @@
 
 use super::Engine;
 use super::logs::LOG;
+use super::worker::Job;
 use crate::clock::now_us;
 use crate::lifecycle::{Event, State};
+use crate::rootfs;
 use keelson_sys::control::ToInit;
 use std::time::Duration;
 
@@ -77,16 +79,26 @@ impl Engine {
                     .is_some_and(|entry| is_told(entry.state()))
             );
         }
-        let down = self.services.values().all(|entry| entry.state().is_down());
-        if let Some(shutdown) = self
-            .shutdown
-            .as_mut()
-            .filter(|shutdown| down && !shutdown.told)
-        {
-            shutdown.told = true;
-            self.shared.console.info("all services are down");
-            self.shared.link.say(ToInit::Stopped);
+        if self.services.values().all(|entry| entry.state().is_down()) {
+            self.report_down("all services are down");
         }
+    }
+
+    /// Clears the mounts away and tells PID 1, once.
+    fn report_down(&mut self, words: &str) {
+        let Some(shutdown) = self.shutdown.as_mut().filter(|shutdown| !shutdown.told) else {
+            return;
+        };
+        shutdown.told = true;
+        for (name, entry) in &self.services {
+            if self.shared.link.is_connected() {
+                rootfs::unmount(&self.shared.options.container(name));
+            } else {
+                drop(entry.jobs.send(Job::Remove));
+            }
+        }
+        self.shared.console.info(words);
+        self.shared.link.say(ToInit::Stopped);
     }
 
     fn nobody_waits_for(&self, name: &str) -> bool {
@@ -124,18 +136,8 @@ impl Engine {
             1 => self.kill_all(|name| name != LOG),
             2 => self.kill_all(|_| true),
             _ => {
-                let late = self.names(|state| !state.is_down());
-                if late.is_empty() {
-                    return;
-                }
-                self.shared.console.error(&format!(
-                    "still there after the time limit: {}",
-                    late.join(", ")
-                ));
-                if let Some(shutdown) = self.shutdown.as_mut() {
-                    shutdown.told = true;
-                }
-                self.shared.link.say(ToInit::Stopped);
+                let late = self.names(|state| !state.is_down()).join(", ");
+                self.report_down(&format!("still there after the time limit: {late}"));
             }
         }
     }

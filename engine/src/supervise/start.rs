@@ -15,6 +15,7 @@ use crate::runtime::Runtime;
 use crate::{graph, link, record, server, slices};
 use anyhow::Context;
 use keelson_sys::control::{ToEngine, ToInit};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::fd::AsFd;
@@ -44,7 +45,7 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
     };
     let system = link.is_connected();
     let console = Console::open(system);
-    let limits = system || prepare_alone(&options, &console);
+    let limits = (system || prepare_alone(&options, &console)) && !options.without_limits;
     for directory in [
         options.records(),
         options.run.join("containers"),
@@ -72,6 +73,7 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
         runtime,
         link,
         limits,
+        unfiltered: Cell::new(false),
         inputs,
     });
     let listener = listen(&shared, &mut legacy)?;
@@ -128,7 +130,7 @@ fn prepare_alone(options: &Options, console: &Console) -> bool {
     }
     let limits = slices::prepare(&options.cgroups);
     if !limits {
-        console.error("the cgroup tree has no controllers: services run without limits and without device rules");
+        console.error("the cgroup tree has no controllers: services run without limits");
     }
     limits
 }

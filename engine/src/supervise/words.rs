@@ -13,11 +13,11 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 impl Engine {
     /// Hears a service.
     pub(super) fn said(&mut self, name: &str, message: Message) {
-        if message.status.is_some() {
-            if let Some(entry) = self.services.get_mut(name) {
-                entry.record.status = message.status.filter(|text| !text.is_empty());
-                self.save(name);
-            }
+        if message.status.is_some()
+            && let Some(entry) = self.services.get_mut(name)
+        {
+            entry.record.status = message.status.filter(|text| !text.is_empty());
+            self.save(name);
         }
         if let Some(by) = message.extend {
             self.apply(name, Event::Extend(by));

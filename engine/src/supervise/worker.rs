@@ -191,10 +191,12 @@ fn read_seccomp(shared: &Shared) -> anyhow::Result<Option<Vec<u8>>> {
         Err(error)
             if !shared.link.is_connected() && error.kind() == std::io::ErrorKind::NotFound =>
         {
-            shared.console.error(&format!(
-                "services run without seccomp: {} does not exist",
-                path.display()
-            ));
+            if !shared.unfiltered.replace(true) {
+                let path = path.display();
+                shared.console.error(&format!(
+                    "services run without seccomp: {path} does not exist"
+                ));
+            }
             Ok(None)
         }
         Err(error) => Err(anyhow!(

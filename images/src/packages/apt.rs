@@ -19,7 +19,12 @@ const DOWNLOAD_BATCH: usize = 40;
 /// # Errors
 /// When apt cannot fetch or verify them; the old lists stay in use then.
 pub(crate) fn update(workspace: &Workspace) -> Result<()> {
-    for directory in ["lists/partial", "archives/partial", "no-archives/partial", "state"] {
+    for directory in [
+        "lists/partial",
+        "archives/partial",
+        "no-archives/partial",
+        "state",
+    ] {
         files::make_directory(&workspace.apt.join(directory))?;
     }
     let status = workspace.apt.join("status");

@@ -41,10 +41,10 @@ pub(crate) fn works(workspace: &Workspace, folder: &Path) -> Result<bool> {
         format!("kvm {}", boot.trim()),
         format!("tcg {}", boot.trim()),
     );
-    if let Some(answer) = remembered(folder, "acceleration") {
-        if answer == yes || answer == no {
-            return Ok(answer == yes);
-        }
+    if let Some(answer) = remembered(folder, "acceleration")
+        && (answer == yes || answer == no)
+    {
+        return Ok(answer == yes);
     }
     let running = workspace.progress.begin("probe KVM");
     let works = boots(&workspace.out.join("vmlinuz"))?;

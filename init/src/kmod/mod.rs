@@ -1,6 +1,7 @@
 //! Kernel modules.
 //!
 //! - [`index`]: modules.dep and its companions, pure
+//! - [`signature`]: the signature of a module file, pure
 //! - [`Library`]: a module directory; loads modules with what they need, decompressed by the kernel
 //! - [`background`]: loads beside the caller, for the initrd
 //! - [`modprobe`]: the program that the kernel calls when it wants a module
@@ -8,18 +9,19 @@
 
 pub(crate) mod background;
 mod index;
+mod signature;
 
 use crate::cmdline::Options;
 use crate::{files, kmsg};
 use anyhow::{Context as _, Result, bail};
 use index::Index;
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 /// MODULE_INIT_COMPRESSED_FILE of linux/module.h, which nix does not name.
@@ -31,6 +33,8 @@ pub(crate) struct Library {
     directory: PathBuf,
     index: Index,
     options: Options,
+    /// The kernel takes no module without its signature.
+    signatures_wanted: AtomicBool,
 }
 
 impl Library {
@@ -42,19 +46,23 @@ impl Library {
     }
 
     fn at(directory: PathBuf, options: Options) -> Result<Self> {
-        let required = |name: &str| {
-            let path = directory.join(name);
-            fs::read_to_string(&path).with_context(|| {
+        let dependencies =
+            files::get_if_present(directory.join("modules.dep"))?.with_context(|| {
                 format!(
-                    "read {} (run depmod when the image is built)",
-                    path.display()
+                    "{} has no modules.dep (run depmod when the image is built)",
+                    directory.display()
                 )
-            })
+            })?;
+        // Only modules.dep must be there; depmod leaves out what would be empty in some versions. Without one of
+        // the others modules can still be loaded by name.
+        let optional = |name: &str| {
+            let text = files::get_if_present(directory.join(name));
+            kmsg::tolerate("going on without a module index", text)
+                .flatten()
+                .unwrap_or_default()
         };
-        // Only modules.dep must be there; depmod leaves out what would be empty in some versions.
-        let optional = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
         let index = Index {
-            dependencies: required("modules.dep")?,
+            dependencies,
             aliases: optional("modules.alias"),
             soft_dependencies: optional("modules.softdep"),
             builtin: optional("modules.builtin"),
@@ -63,6 +71,7 @@ impl Library {
             directory,
             index,
             options,
+            signatures_wanted: AtomicBool::new(false),
         })
     }
 
@@ -90,17 +99,23 @@ impl Library {
 
     fn insert(&self, file: &str) -> Result<()> {
         let path = self.directory.join(file);
-        let flags = if file.ends_with(".ko") {
-            ModuleInitFlags::empty()
-        } else {
-            COMPRESSED_FILE
-        };
         let parameters = CString::new(self.options.parameters_of(&index::module_name(file)))?;
-        match finit_module(File::open(path)?, &parameters, flags) {
-            // Loaded already, or by somebody else while we waited.
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(error) => Err(error.into()),
+        let compressed = !file.ends_with(".ko");
+        if !compressed && !self.signatures_wanted.load(Ordering::Relaxed) {
+            let module = fs::read(&path)?;
+            match init_module(signature::without(&module).unwrap_or(&module), &parameters) {
+                Err(Errno::EKEYREJECTED | Errno::EPERM) => {
+                    self.signatures_wanted.store(true, Ordering::Relaxed)
+                }
+                result => return loaded(result),
+            }
         }
+        let flags = if compressed {
+            COMPRESSED_FILE
+        } else {
+            ModuleInitFlags::empty()
+        };
+        loaded(finit_module(File::open(path)?, &parameters, flags))
     }
 
     /// Loads several names or aliases at once, on as many threads as make sense; returns when all are done. Names
@@ -121,6 +136,15 @@ impl Library {
             }
             work();
         });
+    }
+}
+
+/// One that is loaded already, or was by somebody else while we waited, is as good; so is a driver that does not
+/// find its device, which only its own start can tell.
+fn loaded(result: nix::Result<()>) -> Result<()> {
+    match result {
+        Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -14,7 +14,8 @@ const DEFAULT_HOSTNAME: &str = "keelson";
 
 /// Sets the host name: the configured one, else the command line's, else `keelson`.
 pub(super) fn set_hostname(options: &Options) -> Result<()> {
-    let configured = std::fs::read_to_string(HOSTNAME).ok();
+    let configured =
+        kmsg::tolerate("read the host name", files::get_if_present(HOSTNAME)).flatten();
     let name = choose_hostname(configured.as_deref(), options);
     nix::unistd::sethostname(name)?;
     Ok(())
@@ -37,9 +38,7 @@ fn choose_hostname<'a>(configured: Option<&'a str>, options: &'a Options) -> &'a
 
 /// Makes the machine id at the first boot, and shows it to this boot's programs.
 pub(super) fn make_machine_id() -> Result<()> {
-    let kept = std::fs::read_to_string(MACHINE_ID)
-        .ok()
-        .filter(|text| is_machine_id(text.trim()));
+    let kept = files::get_if_present(MACHINE_ID)?.filter(|text| is_machine_id(text.trim()));
     let id = match kept {
         Some(id) => id,
         None => {

@@ -1,6 +1,6 @@
 //! Modules that Docker and its first container will ask for one by one: loaded side by side meanwhile.
 
-use crate::kmod::Library;
+use crate::kmod::{Library, coldplug};
 use crate::kmsg;
 
 const MODULES: [&str; 24] = [
@@ -30,9 +30,38 @@ const MODULES: [&str; 24] = [
     "loop",
 ];
 
-/// Loads them. One that this kernel does not have as a module is skipped.
+/// Loads them; before them the drivers of network cards, whose links and addresses take their time, and after them
+/// those of all other devices, which udevd then finds in place. One that this kernel does not have as a module is
+/// skipped.
 pub(super) fn load() {
     if let Some(library) = kmsg::tolerate("going on without kernel modules", Library::open()) {
-        library.load_all(&MODULES);
+        let devices = coldplug();
+        let (cards, others): (Vec<&str>, Vec<&str>) = devices
+            .iter()
+            .map(String::as_str)
+            .partition(|alias| is_network_card(alias));
+        library.load_all(&[cards.as_slice(), &MODULES, &others].concat());
+    }
+}
+
+/// virtio's network device, and PCI's class 02.
+fn is_network_card(alias: &str) -> bool {
+    alias.starts_with("virtio:d00000001") || (alias.starts_with("pci:") && alias.contains("bc02"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_cards_are_known_by_their_class() {
+        assert!(is_network_card("virtio:d00000001v00001AF4"));
+        assert!(is_network_card(
+            "pci:v00008086d000010D3sv00008086sd0000A01Fbc02sc00i00"
+        ));
+        assert!(!is_network_card("virtio:d00000002v00001AF4"));
+        assert!(!is_network_card(
+            "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"
+        ));
     }
 }

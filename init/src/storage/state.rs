@@ -133,18 +133,23 @@ fn open(device: &Device, root: &Path, target: &Path) -> Result<()> {
         );
     }
     if superblock.has_errors {
+        let name = node.display();
         kmsg::error(format_args!(
-            "the state partition {} is marked as damaged",
-            node.display()
+            "the state partition {name} is marked as damaged"
         ));
-        check(&node, root)?;
+        match checker(root) {
+            Some(program) => check(&program, &node)?,
+            // The kernel marks it read-only as soon as it meets the damage: better than nothing of it.
+            None => kmsg::error("there is no e2fsck to check it with; it is used as it is"),
+        }
     }
     if let Err(error) = mount_ext4(&node, target) {
         kmsg::error(format_args!(
             "the state partition {} cannot be mounted: {error}",
             node.display()
         ));
-        check(&node, root)?;
+        let program = checker(root).context("there is no e2fsck to check it with")?;
+        check(&program, &node)?;
         mount_ext4(&node, target).context("mount it after the check")?;
     }
     kmsg::tolerate(
@@ -223,16 +228,16 @@ fn grow_file_system(device: &File, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs e2fsck: first the repairs that are safe, then, when those do not do, all of them.
-fn check(node: &Path, root: &Path) -> Result<()> {
-    let candidates = [
-        PathBuf::from("/usr/lib/keelson/e2fsck"),
-        root.join("usr/lib/keelson/e2fsck"),
-    ];
-    let program = candidates
-        .iter()
+/// The e2fsck of the initrd or of the root.
+fn checker(root: &Path) -> Option<PathBuf> {
+    const PROGRAM: &str = "usr/lib/keelson/e2fsck";
+    [Path::new("/").join(PROGRAM), root.join(PROGRAM)]
+        .into_iter()
         .find(|path| path.exists())
-        .context("there is no e2fsck to check it with")?;
+}
+
+/// Runs e2fsck: first the repairs that are safe, then, when those do not do, all of them.
+fn check(program: &Path, node: &Path) -> Result<()> {
     for option in ["-p", "-y"] {
         kmsg::error(format_args!(
             "checking {} (e2fsck {option})",
@@ -245,7 +250,10 @@ fn check(node: &Path, root: &Path) -> Result<()> {
             .context("run e2fsck")?;
         // e2fsck(8): 0 no errors, 1 and 2 errors corrected, 4 errors left, 8 and more did not run.
         match status.code() {
-            Some(code) if code & !3 == 0 => return Ok(()),
+            Some(code) if code & !3 == 0 => {
+                kmsg::error(format_args!("{} is in order again", node.display()));
+                return Ok(());
+            }
             Some(code) => kmsg::error(format_args!("e2fsck {option}: exit status {code}")),
             None => kmsg::error(format_args!("e2fsck {option}: {status}")),
         }

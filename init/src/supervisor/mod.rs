@@ -36,6 +36,7 @@ use nix::sys::reboot::set_cad_enabled;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -47,9 +48,12 @@ const ENGINE_OUTPUT: &str = "engine.output";
 /// Room in the pipe of the engine's output for the time in which nobody reads it.
 const ENGINE_OUTPUT_BYTES: i32 = 256 * 1024;
 /// How long the engine may take to stop all services. What follows takes less than the rest of 15 s.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+const STOP_DEADLINE: Duration = Duration::from_secs(9);
 /// What the engine is told, so that its answer arrives in time.
-const STOP_DEADLINE_TOLD: Duration = Duration::from_millis(9500);
+const STOP_DEADLINE_TOLD: Duration = Duration::from_millis(8500);
+
+/// So many refused blocks are named.
+const REFUSALS_MAX: usize = 64;
 
 const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_EVENTS: u64 = 2;
@@ -79,6 +83,8 @@ struct Supervisor {
     /// The write end of the engine's output.
     output: OwnedFd,
     watchdog: Option<Watchdog>,
+    /// Blocks of the slot that dm-verity has refused.
+    refused: BTreeSet<String>,
     /// PID 1's own child that nobody waits for.
     housekeeper: Option<i32>,
     starts: u64,
@@ -88,7 +94,8 @@ struct Supervisor {
 pub(crate) fn run() -> ! {
     let start_us = now_us();
     kmsg::report_panics();
-    let options = Options::parse(&files::get("/proc/cmdline").unwrap_or_default());
+    let text = kmsg::tolerate("read the kernel command line", files::get("/proc/cmdline"));
+    let options = Options::parse(&text.unwrap_or_default());
     let mut timeline = Timeline::default();
     let prepared = catch_unwind(AssertUnwindSafe(|| root::prepare(&options, &mut timeline)));
     if prepared.is_err() {
@@ -159,6 +166,7 @@ impl Supervisor {
             exits: Exits::default(),
             output,
             watchdog: None,
+            refused: BTreeSet::new(),
             housekeeper: None,
             starts: 0,
         })
@@ -318,12 +326,7 @@ impl Supervisor {
             match events.receive() {
                 Ok(Received::Event(event)) => {
                     if let Some(block) = event.get("DM_VERITY_ERR_BLOCK_NR") {
-                        let slot = files::get("/run/keelson/slot")
-                            .unwrap_or_else(|_| "unknown".to_owned());
-                        kmsg::error(format_args!(
-                            "OS slot {slot}: dm-verity refuses {}: the data is not what was signed; what needs it fails, the rest goes on",
-                            describe_block(block)
-                        ));
+                        report_refusal(&mut self.refused, describe_block(block));
                     }
                     if self.watchdog.is_none()
                         && event.get("DEVNAME") == Some("watchdog0")
@@ -340,5 +343,19 @@ impl Supervisor {
                 }
             }
         }
+    }
+}
+
+/// Names a refused block once: the kernel tries several times, and whoever reads it again tries again.
+fn report_refusal(refused: &mut BTreeSet<String>, block: String) {
+    if refused.len() >= REFUSALS_MAX || !refused.insert(block.clone()) {
+        return;
+    }
+    let slot = files::get("/run/keelson/slot").unwrap_or_else(|error| format!("({error:#})"));
+    kmsg::error(format_args!(
+        "OS slot {slot}: dm-verity refuses {block}: the data is not what was signed; what needs it fails, the rest goes on"
+    ));
+    if refused.len() == REFUSALS_MAX {
+        kmsg::error("further damage to the OS slot is not reported");
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::harness::accel::Accel;
 use crate::harness::artifacts::Artifacts;
@@ -17,9 +17,9 @@ use crate::harness::vm::Vm;
 use crate::harness::{disk, docker, seed};
 
 /// How long a boot to sshd may take on a slow, busy machine.
-pub const BOOT_DEADLINE: Duration = Duration::from_secs(180);
+pub const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 /// How long all services may take to settle after that.
-pub const SETTLE_DEADLINE: Duration = Duration::from_secs(180);
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What every test is given.
 pub struct Lab {
@@ -35,8 +35,9 @@ pub struct Lab {
     pub key: Key,
     out: PathBuf,
     dir: PathBuf,
-    booted: Option<Snapshot>,
-    observed: Option<Snapshot>,
+    // Or why there is none: the second try would only take the same time again.
+    booted: Option<Result<Snapshot, String>>,
+    observed: Option<Result<Snapshot, String>>,
     usual_boot: Option<Duration>,
 }
 
@@ -126,11 +127,11 @@ impl Lab {
     /// When it does not boot.
     pub fn booted(&mut self) -> Result<(Vm, Ssh)> {
         if self.booted.is_none() {
-            let dir = empty_dir(&self.out.join("tests/_booted"))?;
-            let shipped = self.shipped.clone();
-            self.booted = Some(self.boot_to_snapshot(&shipped, false, &dir)?);
+            let shipped = Ok(self.shipped.clone());
+            let tried = self.boot_to_snapshot(shipped, false, "_booted");
+            self.booted = Some(tried.map_err(|error| format!("{error:#}")));
         }
-        let snapshot = self.booted.as_ref().context("no snapshot")?;
+        let snapshot = usable(self.booted.as_ref())?;
         let vm = snapshot.resume(self.accel, &self.dir)?;
         let ssh = self.ssh(&vm)?;
         Ok((vm, ssh))
@@ -142,11 +143,11 @@ impl Lab {
     /// When it does not boot.
     pub fn observed(&mut self) -> Result<(Vm, Ssh, Observer)> {
         if self.observed.is_none() {
-            let dir = empty_dir(&self.out.join("tests/_observed"))?;
-            let artifacts = Artifacts::open(&self.out.join("test"))?;
-            self.observed = Some(self.boot_to_snapshot(&artifacts, true, &dir)?);
+            let artifacts = Artifacts::open(&self.out.join("test"));
+            let tried = self.boot_to_snapshot(artifacts, true, "_observed");
+            self.observed = Some(tried.map_err(|error| format!("{error:#}")));
         }
-        let snapshot = self.observed.as_ref().context("no snapshot")?;
+        let snapshot = usable(self.observed.as_ref())?;
         let mut vm = snapshot.resume(self.accel, &self.dir)?;
         let ssh = self.ssh(&vm)?;
         let observer = Observer::attach(&mut vm)?;
@@ -158,10 +159,15 @@ impl Lab {
     /// # Errors
     /// When it does not boot.
     pub fn usual_boot(&mut self) -> Result<Duration> {
-        if self.usual_boot.is_none() {
-            drop(self.booted()?);
+        if let Some(time) = self.usual_boot {
+            return Ok(time);
         }
-        self.usual_boot.context("the usual boot was not measured")
+        let booted = self.booted();
+        // It counts up to the prompt, whatever went wrong after that.
+        self.usual_boot.ok_or_else(|| match booted {
+            Ok(_) => anyhow!("the usual boot was not measured"),
+            Err(error) => error,
+        })
     }
 
     /// What the console of the observed machine said during its boot.
@@ -178,10 +184,12 @@ impl Lab {
 
     fn boot_to_snapshot(
         &mut self,
-        artifacts: &Artifacts,
+        artifacts: Result<Artifacts>,
         observer: bool,
-        dir: &Path,
+        name: &str,
     ) -> Result<Snapshot> {
+        let artifacts = &artifacts?;
+        let dir = &empty_dir(&self.out.join("tests").join(name))?;
         let overlay = disk::overlay(&artifacts.disk(), "raw", &dir.join("disk.qcow2"))?;
         let seed = seed::fat(dir, &seed::usual(&self.key.public()?))?;
         let page = write_page(dir)?;
@@ -206,6 +214,17 @@ impl Lab {
         ssh.check("sync")?;
         drop(ssh);
         Snapshot::take(vm, machine, dir)
+    }
+}
+
+fn usable(snapshot: Option<&Result<Snapshot, String>>) -> Result<&Snapshot> {
+    match snapshot {
+        Some(Ok(snapshot)) => Ok(snapshot),
+        Some(Err(why)) => Err(anyhow!(
+            "the machine that many tests share is not usable: {}",
+            why.lines().next().unwrap_or_default()
+        )),
+        None => Err(anyhow!("there is no machine that tests share")),
     }
 }
 

@@ -295,7 +295,7 @@ fn read_banner(port: u16, left: Duration) -> Result<()> {
     let mut banner = [0; 4];
     stream
         .read_exact(&mut banner)
-        .context("reading sshd's greeting")?;
+        .context("sshd does not greet")?;
     if &banner == b"SSH-" {
         Ok(())
     } else {

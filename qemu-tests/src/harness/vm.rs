@@ -89,10 +89,10 @@ impl Vm {
             observer,
             _runtime: runtime,
         };
-        if let Network::User { forwards, .. } = &machine.network {
-            if !forwards.is_empty() {
-                vm.forwards = parse_forwards(&vm.qmp.human("info usernet")?);
-            }
+        if let Network::User { forwards, .. } = &machine.network
+            && !forwards.is_empty()
+        {
+            vm.forwards = parse_forwards(&vm.qmp.human("info usernet")?);
         }
         if let Some(saved) = &machine.incoming {
             vm.resume(saved)?;

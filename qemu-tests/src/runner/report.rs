@@ -54,6 +54,11 @@ impl Report {
         self.failed.push(name.to_owned());
     }
 
+    /// Whether nothing has failed so far.
+    pub fn is_clean(&self) -> bool {
+        self.failed.is_empty()
+    }
+
     /// Prints the last lines; true when all went well.
     pub fn finish(self) -> bool {
         for name in &self.failed {

@@ -21,6 +21,9 @@ pub(super) fn uefi_boot_reaches_a_login_and_docker_runs_an_image_made_on_the_spo
     };
     let vm = lab.start(&machine)?;
     vm.serial.wait_for("login:", BOOT_DEADLINE)?;
+    let ssh = lab.ssh(&vm)?;
+    Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    // The seed is applied while the prompt is there already; by now the password is known.
     console::log_in(&vm.serial, "keelson", seed::PASSWORD)?;
     let firmware = console::run(
         &vm.serial,
@@ -31,9 +34,6 @@ pub(super) fn uefi_boot_reaches_a_login_and_docker_runs_an_image_made_on_the_spo
         firmware == "/sys/firmware/efi",
         "not booted by UEFI: {firmware}"
     );
-
-    let ssh = lab.ssh(&vm)?;
-    Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     ensure!(
         ssh.check("hostname")? == seed::HOSTNAME,
         "the seed's hostname was not taken"

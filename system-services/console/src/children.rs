@@ -86,10 +86,10 @@ impl Child {
 
     /// Sends it a signal, when it runs.
     pub(crate) fn signal(&self, signal: Signal) {
-        if let State::Running { pid, .. } = self.state {
-            if let Err(error) = kill(pid, signal) {
-                log::warning(&format!("send {signal} to {}: {error}", self.name));
-            }
+        if let State::Running { pid, .. } = self.state
+            && let Err(error) = kill(pid, signal)
+        {
+            log::warning(&format!("send {signal} to {}: {error}", self.name));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ const SSHD_PID_FILE: &str = "sshd.pid";
 const RUN: &str = "/run";
 const NETWORK: &str = "/run/keelson/network";
 const DOCKER: &str = "/run/keelson/docker";
+const DOCKER_SOCKET: &str = "/run/docker.sock";
 /// How long those who are logged in get to end when the console stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -131,6 +132,11 @@ fn prepare_run() -> Result<()> {
     // Those who keep the list of who is logged in only add to it when it is there.
     if !Path::new("/run/utmp").exists() {
         fs::write("/run/utmp", "").context("make /run/utmp")?;
+    }
+    // Where docker(1) looks; the socket itself comes and goes with the user engine.
+    if Path::new(DOCKER_SOCKET).symlink_metadata().is_err() {
+        symlink(Path::new(DOCKER).join("docker.sock"), DOCKER_SOCKET)
+            .with_context(|| format!("make {DOCKER_SOCKET}"))?;
     }
     Ok(())
 }

@@ -109,10 +109,9 @@ impl Scripts {
             directory,
             ..
         } = std::mem::replace(&mut self.state, State::Idle)
+            && let Err(error) = self.start(instance, directory)
         {
-            if let Err(error) = self.start(instance, directory) {
-                log::error(&format!("start the scripts: {error:#}"));
-            }
+            log::error(&format!("start the scripts: {error:#}"));
         }
     }
 

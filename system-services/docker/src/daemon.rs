@@ -136,10 +136,10 @@ impl Daemon {
 
     /// It has ended. Gives the pause until it is started again.
     pub fn ended(&mut self, now: Instant) -> Duration {
-        if let State::Running { since, .. } = self.state {
-            if now.duration_since(since) >= STABLE_AFTER {
-                self.failures = 0;
-            }
+        if let State::Running { since, .. } = self.state
+            && now.duration_since(since) >= STABLE_AFTER
+        {
+            self.failures = 0;
         }
         if std::mem::take(&mut self.restarting) {
             self.failures = 0;

@@ -28,12 +28,12 @@ pub fn run(supervisor: &mut Supervisor) -> Result<()> {
     let start = Instant::now();
     println!("<6>stopping the applications and Docker");
     supervisor.stopping = true;
-    if supervisor.ready {
-        if let Err(error) = turn_live_restore_off(supervisor) {
-            complain(&format!(
-                "applications are killed instead of stopped: {error:#}"
-            ));
-        }
+    if supervisor.ready
+        && let Err(error) = turn_live_restore_off(supervisor)
+    {
+        complain(&format!(
+            "applications are killed instead of stopped: {error:#}"
+        ));
     }
     supervisor.dockerd.signal(Signal::SIGTERM)?;
     wait(supervisor, start + APPLICATIONS_LIMIT, dockerd_runs)?;

@@ -80,12 +80,12 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     while let Some((&first, behind)) = rest.split_first() {
         rest = behind;
-        if let [b'x', high, low, behind @ ..] = behind {
-            if let (b'\\', Some(high), Some(low)) = (first, hex(*high), hex(*low)) {
-                out.push((high << 4) | low);
-                rest = behind;
-                continue;
-            }
+        if let [b'x', high, low, behind @ ..] = behind
+            && let (b'\\', Some(high), Some(low)) = (first, hex(*high), hex(*low))
+        {
+            out.push((high << 4) | low);
+            rest = behind;
+            continue;
         }
         out.push(first);
     }

@@ -69,8 +69,10 @@ fn lines<'a, T: Display + PartialEq + 'a>(
 ) -> String {
     unique(items)
         .into_iter()
-        .map(|item| format!("{before}{item}{after}\n"))
-        .collect()
+        .fold(String::new(), |mut text, item| {
+            let _ = writeln!(text, "{before}{item}{after}"); // writing to a string cannot fail
+            text
+        })
 }
 
 fn unique<'a, T: PartialEq>(items: impl Iterator<Item = &'a T>) -> Vec<&'a T> {

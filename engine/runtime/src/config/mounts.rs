@@ -118,12 +118,11 @@ pub(super) fn take_late(config: &mut Value) -> anyhow::Result<Vec<LateMount>> {
             } else if options(mount).any(|option| option == "ro") {
                 late.push(LateMount::ReadOnly { destination });
             }
-        } else if destination.starts_with("/dev") {
-            if let Some(LateMount::Dev { above, .. }) =
+        } else if destination.starts_with("/dev")
+            && let Some(LateMount::Dev { above, .. }) =
                 covered_dev.and_then(|index| late.get_mut(index))
-            {
-                above.push(destination);
-            }
+        {
+            above.push(destination);
         }
     }
     if let Some(LateMount::Dev { source, .. }) = covered_dev.and_then(|index| late.get(index)) {

@@ -26,7 +26,9 @@ impl Day {
         if parts.next().is_some() || !(1970..=9999).contains(&year) || !(1..=12).contains(&month) {
             return None;
         }
-        let leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+        let leap = |year: u64| {
+            (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
+        };
         let length = |month: u64| match month {
             2 => 28 + u64::from(leap(year)),
             4 | 6 | 9 | 11 => 30,
@@ -95,12 +97,12 @@ impl Accounts {
         let name = user.name.as_str();
         if self.passwd.row(name).is_none() {
             self.add_user(user, today)?;
-        } else if let Some(uid) = user.uid {
-            if self.user_id(name) != Some(uid) {
-                return Err(format!(
-                    "user `{name}` exists with another number than {uid}, which is not changed"
-                ));
-            }
+        } else if let Some(uid) = user.uid
+            && self.user_id(name) != Some(uid)
+        {
+            return Err(format!(
+                "user `{name}` exists with another number than {uid}, which is not changed"
+            ));
         }
         for (field, value) in [
             (GECOS, &user.gecos),

@@ -129,7 +129,9 @@ impl<D: ReadAt> Fat<'_, D> {
             .device
             .bytes_at(self.table_offset + offset, length as usize)?;
         let (next, end) = match self.width {
-            Width::Bits12 if cluster % 2 == 0 => (u32::from(u16_at(&bytes, 0) & 0xfff), 0xff8),
+            Width::Bits12 if cluster.is_multiple_of(2) => {
+                (u32::from(u16_at(&bytes, 0) & 0xfff), 0xff8)
+            }
             Width::Bits12 => (u32::from(u16_at(&bytes, 0) >> 4), 0xff8),
             Width::Bits16 => (u32::from(u16_at(&bytes, 0)), 0xfff8),
             Width::Bits32 => (u32_at(&bytes, 0) & 0x0fff_ffff, 0x0fff_fff8),

@@ -257,7 +257,7 @@ fn dns_name(bytes: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
                 at += 1 + length;
             }
             3 => {
-                let target = (length & 0x3f) << 8 | usize::from(*bytes.get(at + 1)?);
+                let target = ((length & 0x3f) << 8) | usize::from(*bytes.get(at + 1)?);
                 if target >= part_start {
                     return None;
                 }

@@ -77,11 +77,11 @@ impl Machine {
     ) -> Actions {
         match held {
             Some(held) if held.has_expired(now) || retry.sent >= REBOOT_TRIES => {
-                return self.prolong(held, now);
+                self.prolong(held, now)
             }
             None if retry.sent >= REBOOT_TRIES => {
                 self.wanted = Some(lease.address);
-                return self.discover(now);
+                self.discover(now)
             }
             held => {
                 let retry = self.next_retry(retry.sent, now);

@@ -7,7 +7,7 @@ use super::{Lab, SOON, follow};
 impl Lab {
     /// Starts dnsmasq in the server's namespace, to lend addresses in 10.77.0.`first` to 10.77.0.`last` for two minutes,
     /// the shortest that it can do. It listens when this returns.
-    pub fn start_server(&mut self, first: u8, last: u8, options: &[&str]) {
+    pub(crate) fn start_server(&mut self, first: u8, last: u8, options: &[&str]) {
         assert!(self.dnsmasq.is_none());
         let mut command = self.server.command("dnsmasq");
         command.args([
@@ -50,14 +50,14 @@ impl Lab {
     }
 
     /// Ends the server without a word to anybody.
-    pub fn stop_server(&mut self) {
+    pub(crate) fn stop_server(&mut self) {
         let mut server = self.dnsmasq.take().expect("the server runs");
         server.kill().unwrap();
         server.wait().unwrap();
     }
 
     /// Makes the server forget what it lent to whom.
-    pub fn forget_server_leases(&self) {
+    pub(crate) fn forget_server_leases(&self) {
         let _ = std::fs::remove_file(self.path("dnsmasq.leases"));
     }
 }

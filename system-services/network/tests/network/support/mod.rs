@@ -24,52 +24,52 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use namespace::Namespace;
+pub(crate) use namespace::Namespace;
 
 /// How long anything may take that happens at once. Machines are busy.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Lines that a program printed so far.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
-    pub fn count(&self, part: &str) -> usize {
+    pub(crate) fn count(&self, part: &str) -> usize {
         self.all().iter().filter(|line| line.contains(part)).count()
     }
 
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.lock().unwrap().clear();
     }
 }
 
-pub struct Lab {
-    pub directory: TempDir,
+pub(crate) struct Lab {
+    pub(crate) directory: TempDir,
     /// Where the service runs; the cable's end is `e0`.
-    pub client: Namespace,
+    pub(crate) client: Namespace,
     /// Where the server runs; the cable's end is `s0`, 10.77.0.1/24.
-    pub server: Namespace,
-    pub service: Option<Child>,
-    pub dnsmasq: Option<Child>,
+    pub(crate) server: Namespace,
+    pub(crate) service: Option<Child>,
+    pub(crate) dnsmasq: Option<Child>,
     /// What the service printed.
-    pub log: Lines,
+    pub(crate) log: Lines,
     /// What the server printed.
-    pub server_log: Lines,
+    pub(crate) server_log: Lines,
     /// What `ip monitor` printed in the service's namespace.
-    pub announcements: Lines,
+    pub(crate) announcements: Lines,
     /// What the service told its supervisor.
-    pub notifications: Lines,
+    pub(crate) notifications: Lines,
     monitor: Child,
     wake: Sender<()>,
     woken: Receiver<()>,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["run", "state", "sys/e0/device"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
@@ -110,19 +110,25 @@ impl Lab {
         lab
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// Starts the service; it is ready when this returns.
-    pub fn start_service(&mut self) {
+    pub(crate) fn start_service(&mut self) {
         assert!(self.service.is_none());
         self.notifications.clear();
-        let mut command = self.client.command(env!("CARGO_BIN_EXE_keelson-network"));
+        // With the capabilities that service.yml names, and no others.
+        let mut command = self.client.command("setpriv");
+        command.args([
+            "--bounding-set=-all,+net_admin,+net_raw,+net_bind_service",
+            "--no-new-privs",
+        ]);
+        command.arg(env!("CARGO_BIN_EXE_keelson-network"));
         for option in ["run", "state"] {
             command.arg(format!("--{option}")).arg(self.path(option));
         }
@@ -143,7 +149,7 @@ impl Lab {
     }
 
     /// Ends the service as its supervisor would.
-    pub fn stop_service(&mut self) {
+    pub(crate) fn stop_service(&mut self) {
         let mut service = self.service.take().expect("the service runs");
         kill(Pid::from_raw(service.id() as i32), Signal::SIGTERM).unwrap();
         assert!(
@@ -153,7 +159,7 @@ impl Lab {
     }
 
     /// Waits until `condition` holds, looking again whenever anything happens.
-    pub fn wait(&mut self, what: &str, limit: Duration, condition: impl Fn(&Lab) -> bool) {
+    pub(crate) fn wait(&mut self, what: &str, limit: Duration, condition: impl Fn(&Lab) -> bool) {
         let end = Instant::now() + limit;
         while !condition(self) {
             if let Some(Ok(Some(status))) = self.service.as_mut().map(Child::try_wait) {
@@ -168,8 +174,24 @@ impl Lab {
         }
     }
 
+    /// Adds another host to the network, by making the server's end of the cable a switch. It has to be done before
+    /// anything runs.
+    pub(crate) fn add_host(&self, address: &str) -> Namespace {
+        self.server.ip("link add sw0 type bridge");
+        self.server.ip("addr flush dev s0");
+        self.server.ip("link set s0 master sw0");
+        self.server.ip("addr add 10.77.0.1/24 dev sw0");
+        self.server.ip("link set sw0 up");
+        let host = Namespace::new();
+        host.join(&self.server, "h0", "port1");
+        self.server.ip("link set port1 master sw0 up");
+        host.ip(&format!("addr add {address} dev h0"));
+        host.ip("link set h0 up");
+        host
+    }
+
     /// IPv4 addresses of an interface of the service's namespace, with their remaining lifetimes in seconds.
-    pub fn addresses(&self, interface: &str) -> Vec<(Ipv4Addr, u64)> {
+    pub(crate) fn addresses(&self, interface: &str) -> Vec<(Ipv4Addr, u64)> {
         let links = self.client.json(&format!("-4 addr show dev {interface}"));
         let addresses = links
             .as_array()
@@ -183,12 +205,12 @@ impl Lab {
         addresses.flatten().filter_map(one).collect()
     }
 
-    pub fn has_address(&self, interface: &str) -> bool {
+    pub(crate) fn has_address(&self, interface: &str) -> bool {
         !self.addresses(interface).is_empty()
     }
 
     /// The routes of the service's namespace, as `ip route` shows them.
-    pub fn routes(&self) -> String {
+    pub(crate) fn routes(&self) -> String {
         self.client.output("ip", &["-4", "route"])
     }
 
@@ -265,7 +287,7 @@ fn follow(output: impl Read + Send + 'static, lines: Lines, wake: Sender<()>) {
 }
 
 /// The file that keeps the lease of `e0`.
-pub fn lease_file(lab: &Lab) -> PathBuf {
+pub(crate) fn lease_file(lab: &Lab) -> PathBuf {
     let mut files = fs::read_dir(lab.path("state"))
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -1,7 +1,11 @@
 //! The event loop: kernel events and DHCP outcomes go in, kernel state and files come out.
+//!
+//! - `apply`: makes the machine what the leases say: kernel state, files, host name
+
+mod apply;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +13,7 @@ use futures_util::stream::StreamExt;
 use keelson_sys::notify::notify;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, DhcpSettings, Ipv4Method};
 use crate::dhcp4::client::{Client, Outcome, Outcomes, Setup};
@@ -17,15 +21,11 @@ use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::machine::Start;
 use crate::dhcp4::store::Store;
 use crate::dhcp4::timer;
-use crate::ipv4::{self, Wanted};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::links::Link;
-use crate::{log, resolver};
 
 /// Wait before a change that the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Names that a machine has before anybody named it.
-const UNNAMED: [&str; 4] = ["", "(none)", "localhost", "keelson"];
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ struct Interface {
     client: Option<Client>,
     held: Option<Held>,
     /// Its MTU before a lease changed it.
-    own_mtu: u32,
+    former_mtu: Option<u32>,
 }
 
 struct Service {
@@ -90,15 +90,16 @@ pub async fn run(config: Config, directories: Directories) -> Result<()> {
     service.write_files(); // others mount and link to them: they exist from the start
     service.look_at_all_links().await?;
     notify("READY=1").context("telling the supervisor that we are ready")?;
+    let mut retry = tokio::time::interval(RETRY);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let retry_at = Instant::now() + RETRY;
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => service.kernel_event(event).await?,
                 None => bail!("the kernel's announcements ended"),
             },
             Some((index, outcome)) = outcome_events.recv() => service.outcome(index, outcome).await,
-            () = tokio::time::sleep_until(retry_at), if !service.unfinished.is_empty() => service.finish().await,
+            _ = retry.tick(), if !service.unfinished.is_empty() => service.finish().await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut connection => bail!("the connection to the kernel's rtnetlink broke"),
@@ -213,7 +214,7 @@ impl Service {
             }
         );
         let mut interface = Interface {
-            own_mtu: link.mtu,
+            former_mtu: None,
             client: None,
             held: None,
             settings,
@@ -230,10 +231,10 @@ impl Service {
         }
         let adopted = interface.held.is_some();
         self.interfaces.insert(index, interface);
-        if !link.up {
-            if let Err(error) = self.kernel.bring_up(index).await {
-                log!(Error, "{name}: {error}");
-            }
+        if !link.up
+            && let Err(error) = self.kernel.bring_up(index).await
+        {
+            log!(Error, "{name}: {error}");
         }
         self.reconcile(index).await;
         if adopted {
@@ -275,7 +276,7 @@ impl Service {
             index: link.index,
             name: link.name.clone(),
             hardware_address: link.hardware_address,
-            host_name: given_name,
+            host_name: apply::given_name,
             start,
             store,
         };
@@ -317,124 +318,6 @@ impl Service {
         self.write_files();
         self.offer_name();
     }
-
-    /// Makes the kernel's state of a link what it should be. What fails is tried again later.
-    async fn reconcile(&mut self, index: u32) {
-        let Some(interface) = self.interfaces.get(&index) else {
-            return;
-        };
-        let settings = interface.settings.clone().unwrap_or_default();
-        let wanted = interface
-            .held
-            .as_ref()
-            .filter(|held| !held.has_expired(timer::now()))
-            .map(|held| Wanted::from_lease(held, settings.metric_for(index), timer::now()));
-        let lease_mtu = interface
-            .held
-            .as_ref()
-            .and_then(|held| held.lease.mtu)
-            .filter(|_| settings.use_mtu);
-        let mtu = lease_mtu.map_or(interface.own_mtu, u32::from);
-        let (name, mtu) = (
-            interface.link.name.clone(),
-            (mtu != interface.link.mtu).then_some(mtu),
-        );
-        let mut failures = Vec::new();
-        if let Some(mtu) = mtu {
-            // A device that cannot do it goes on without: not a reason to try again and again.
-            match self.kernel.set_mtu(index, mtu).await {
-                Ok(()) => log!(Info, "{name}: MTU {mtu}"),
-                Err(error) => log!(Warning, "{name}: {error}"),
-            }
-        }
-        match self.kernel.ipv4(index).await {
-            Err(error) => failures.push(error),
-            Ok(present) => {
-                for change in ipv4::plan(&present, wanted.as_ref()) {
-                    log!(Debug, "{name}: {change:?}");
-                    failures.extend(self.kernel.apply(index, &change).await.err());
-                }
-            }
-        }
-        if failures.is_empty() {
-            self.unfinished.remove(&index);
-        } else if self.unfinished.insert(index) {
-            failures
-                .iter()
-                .for_each(|error| log!(Error, "{name}: {error}; will try again"));
-        }
-    }
-
-    async fn finish(&mut self) {
-        for index in self.unfinished.clone() {
-            self.reconcile(index).await;
-        }
-    }
-
-    /// Interfaces with a lease, the preferred one first.
-    fn leases(&self) -> Vec<(&DhcpSettings, &Lease)> {
-        let mut leases: Vec<_> = self
-            .interfaces
-            .iter()
-            .filter_map(|(index, interface)| {
-                Some((
-                    index,
-                    interface.settings.as_ref()?,
-                    interface.held.as_ref()?,
-                ))
-            })
-            .collect();
-        leases.sort_by_key(|(index, settings, _)| settings.metric_for(**index));
-        leases
-            .into_iter()
-            .map(|(_, settings, held)| (settings, &held.lease))
-            .collect()
-    }
-
-    fn write_files(&self) {
-        let leases: Vec<&Lease> = self.leases().into_iter().map(|(_, lease)| lease).collect();
-        if let Err(error) = resolver::write(&self.directories.run, &leases) {
-            log!(Error, "{error}");
-        }
-    }
-
-    /// Offers a server's name to a machine that nobody else named.
-    fn offer_name(&mut self) {
-        let wanted = self
-            .leases()
-            .into_iter()
-            .filter(|(settings, _)| settings.use_hostname);
-        let Some(name) = wanted
-            .filter_map(|(_, lease)| lease.host_name.clone())
-            .next()
-        else {
-            return;
-        };
-        let present = kernel_name();
-        if self.offered_name.as_ref() == Some(&name) || present == name {
-            return;
-        }
-        if !UNNAMED.contains(&present.as_str()) && self.offered_name.as_ref() != Some(&present) {
-            return log!(
-                Debug,
-                "the machine is called {present} already; the name {name} is not used"
-            );
-        }
-        match notify(&format!("X_KEELSON_HOSTNAME={name}")) {
-            Ok(_) => self.offered_name = Some(name),
-            Err(error) => log!(Warning, "could not ask for the host name {name}: {error}"),
-        }
-    }
-}
-
-fn kernel_name() -> String {
-    let read = |path: &Path| std::fs::read_to_string(path).map(|name| name.trim().to_owned());
-    read(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default()
-}
-
-/// The machine's name, if somebody gave it one.
-fn given_name() -> Option<String> {
-    Some(kernel_name()).filter(|name| !UNNAMED.contains(&name.as_str()))
 }
 
 fn described(lease: &Lease) -> String {

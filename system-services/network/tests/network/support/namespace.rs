@@ -6,17 +6,17 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 /// The Ethernet address of the service's first interface.
-pub const HARDWARE_ADDRESS: &str = "02:00:5e:10:00:01";
+pub(crate) const HARDWARE_ADDRESS: &str = "02:00:5e:10:00:01";
 
 /// Lives as long as its first process, which ends when this is dropped.
-pub struct Namespace {
+pub(crate) struct Namespace {
     holder: Child,
 }
 
 impl Namespace {
     /// # Panics
     /// Without the privilege to make one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut holder = Command::new("unshare")
             .args([
                 "--net",
@@ -40,7 +40,7 @@ impl Namespace {
         Self { holder }
     }
 
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.holder.id()))
@@ -48,23 +48,23 @@ impl Namespace {
         command
     }
 
-    pub fn output(&self, program: &str, arguments: &[&str]) -> String {
+    pub(crate) fn output(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.command(program).args(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program} {arguments:?}: {error}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn ip(&self, arguments: &str) -> String {
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         self.output("ip", &arguments.split(' ').collect::<Vec<_>>())
     }
 
-    pub fn json(&self, arguments: &str) -> Value {
+    pub(crate) fn json(&self, arguments: &str) -> Value {
         serde_json::from_str(&self.ip(&format!("-j {arguments}"))).unwrap()
     }
 
     /// Lays a cable to another namespace.
-    pub fn join(&self, other: &Namespace, here: &str, there: &str) {
+    pub(crate) fn join(&self, other: &Namespace, here: &str, there: &str) {
         let (ours, theirs) = (self.holder.id(), other.holder.id());
         let address = if here == "e0" {
             format!(" address {HARDWARE_ADDRESS}")
@@ -77,7 +77,7 @@ impl Namespace {
     }
 
     /// Calls `work` in this namespace, on a thread that ends with it.
-    pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    pub(crate) fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         let path = format!("/proc/{}/ns/net", self.holder.id());
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {

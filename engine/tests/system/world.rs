@@ -1,0 +1,349 @@
+//! One engine and its surroundings.
+
+use crate::pid1::{self, Init};
+use keelson_engine::api;
+use keelson_sys::control::{self, ToInit};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+use serde::de::DeserializeOwned;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Long enough for a loaded machine; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct World {
+    directory: tempfile::TempDir,
+    cgroup: PathBuf,
+    engine: Option<i32>,
+    init: Option<Init>,
+    said: Receiver<ToInit>,
+    lines: Receiver<String>,
+    console: PathBuf,
+}
+
+impl World {
+    /// Surroundings with this `NAME.yml` files; the engine is not started. `None` when this machine does not allow it.
+    pub(crate) fn new(services: &[(&str, &str)], with_init: bool) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let cgroup = separate(directory.path());
+        for name in ["services", "images", "run"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        make_image(&directory.path().join("images/box"));
+        let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "archMap": [], "syscalls": []}"#;
+        fs::write(directory.path().join("seccomp.json"), profile).unwrap();
+        for (name, text) in services {
+            fs::write(
+                directory
+                    .path()
+                    .join("services")
+                    .join(format!("{name}.yml")),
+                text,
+            )
+            .unwrap();
+        }
+        let console = directory.path().join("console");
+        let (say, said) = channel();
+        let lines = read_console(&console, with_init);
+        let init = with_init.then(|| pid1::new(say));
+        pid1::reap();
+        Some(Self {
+            directory,
+            cgroup,
+            engine: None,
+            init,
+            said,
+            lines,
+            console,
+        })
+    }
+
+    /// The same, with the engine started.
+    pub(crate) fn start(services: &[(&str, &str)], with_init: bool) -> Option<Self> {
+        let mut world = Self::new(services, with_init)?;
+        world.start_engine();
+        Some(world)
+    }
+
+    /// Starts the engine, once more if it was killed.
+    pub(crate) fn start_engine(&mut self) {
+        let path = |name: &str| self.directory.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keelson-engine"));
+        command
+            .arg("--services")
+            .arg(path("services"))
+            .arg("--images")
+            .arg(path("images"));
+        command
+            .arg("--run")
+            .arg(path("run"))
+            .arg("--seccomp")
+            .arg(path("seccomp.json"));
+        command.arg("--without-limits");
+        command
+            .stdin(Stdio::null())
+            .env_remove(control::FD_VARIABLE);
+        if std::env::var_os("KEELSON_RUNTIME").is_none() {
+            command.env("KEELSON_RUNTIME", "/usr/bin/crun");
+        }
+        let console = || OpenOptions::new().write(true).open(&self.console).unwrap();
+        command.stdout(console()).stderr(console());
+        let pair = self.init.as_ref().map(|_| control::pair().unwrap());
+        if let Some((_, theirs)) = &pair {
+            // Inherited over exec: the number stays the same in the child.
+            fcntl_cloexec(theirs, false);
+            command.env(control::FD_VARIABLE, theirs.as_raw_fd().to_string());
+        }
+        self.engine = Some(i32::try_from(command.spawn().unwrap().id()).unwrap());
+        if let (Some(init), Some((ours, theirs))) = (&self.init, pair) {
+            drop(theirs);
+            pid1::attach(init, ours);
+        }
+    }
+
+    /// `kill -9` to the engine, and to nothing else; returns when it is gone.
+    pub(crate) fn kill_engine(&mut self) {
+        let pid = self.engine.take().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        self.wait_gone(pid);
+    }
+
+    /// SIGTERM to the engine.
+    pub(crate) fn terminate_engine(&self) {
+        kill(Pid::from_raw(self.engine.unwrap()), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits until a process is reaped.
+    pub(crate) fn wait_gone(&self, pid: i32) {
+        self.wait("the end of a process", || {
+            (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        });
+    }
+
+    pub(crate) fn init(&self) -> &Init {
+        self.init.as_ref().unwrap()
+    }
+
+    pub(crate) fn run(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    /// The next words of the engine to PID 1.
+    pub(crate) fn said(&self) -> ToInit {
+        self.said
+            .recv_timeout(PATIENCE)
+            .expect("the engine says something to PID 1")
+    }
+
+    /// Reads what the engine tells until a line has this in it; returns all of them, that one last.
+    pub(crate) fn wait_for(&self, text: &str) -> Vec<String> {
+        let (deadline, mut lines) = (Instant::now() + PATIENCE, Vec::new());
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with `{text}` came; there were: {lines:#?}")
+            };
+            let found = line.contains(text);
+            lines.push(line);
+            if found {
+                return lines;
+            }
+        }
+    }
+
+    /// Waits until something outside the engine's own words is true.
+    pub(crate) fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Speaks as a service does.
+    pub(crate) fn notify(&self, service: &str, message: &str) {
+        let socket = self.run().join("notify").join(service).join("notify.sock");
+        UnixDatagram::unbound()
+            .unwrap()
+            .send_to(message.as_bytes(), socket)
+            .unwrap();
+    }
+
+    /// One request to the API: status code and body.
+    pub(crate) fn request(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(self.run().join("system.sock")).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        let (status, body) = self.request("GET", path);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub(crate) fn service(&self, name: &str) -> api::Service {
+        let services: Vec<api::Service> = self.get("/keelson/v1/services");
+        services
+            .into_iter()
+            .find(|service| service.name == name)
+            .unwrap()
+    }
+}
+
+impl Drop for World {
+    /// Ends the engine and everything in this world's cgroup.
+    fn drop(&mut self) {
+        if let Some(pid) = self.engine {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for slice in ["system", "user"] {
+            for entry in fs::read_dir(self.cgroup.join(slice))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                while fs::remove_dir(entry.path()).is_err()
+                    && entry.path().is_dir()
+                    && Instant::now() < deadline
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            let _ = fs::remove_dir(self.cgroup.join(slice));
+        }
+        let _ = umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&self.cgroup);
+        // Nothing must be mounted below the directory when it is removed.
+        for entry in fs::read_dir(self.run().join("containers"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = umount2(&entry.path().join("rootfs"), MntFlags::MNT_DETACH);
+        }
+        umount2(&self.directory.path().join("cgroup"), MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+fn fcntl_cloexec(fd: &std::os::fd::OwnedFd, on: bool) {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    fcntl(
+        fd,
+        FcntlArg::F_SETFD(if on {
+            FdFlag::FD_CLOEXEC
+        } else {
+            FdFlag::empty()
+        }),
+    )
+    .unwrap();
+}
+
+/// A mount namespace for this test's thread and a cgroup of its own as the root of the cgroup tree. Returns that
+/// cgroup's path outside.
+fn separate(directory: &Path) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    if mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_err() {
+        // In the tool root: its mounts are private already, but its root is no mount point, as runtimes need it to be.
+        mount(
+            Some("/"),
+            "/mnt",
+            none,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            none,
+        )
+        .unwrap();
+        nix::unistd::chroot("/mnt").unwrap();
+        nix::unistd::chdir("/").unwrap();
+    }
+    let tree = directory.join("cgroup");
+    fs::create_dir(&tree).unwrap();
+    mount(
+        Some("cgroup2"),
+        &tree,
+        Some("cgroup2"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    let own = tree.join(format!(
+        "keelson-test-{}-{}",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
+    fs::create_dir(&own).unwrap();
+    mount(Some(&own), "/sys/fs/cgroup", none, MsFlags::MS_BIND, none).unwrap();
+    own
+}
+
+fn make_image(image: &Path) {
+    fs::create_dir_all(image.join("bin")).unwrap();
+    fs::create_dir_all(image.join("etc")).unwrap();
+    fs::copy("/usr/bin/busybox", image.join("bin/busybox")).unwrap();
+    for name in ["sh", "sleep", "echo", "cat", "test", "true", "false", "ls", "touch",] {
+        symlink("busybox", image.join("bin").join(name)).unwrap();
+    }
+}
+
+/// What the engine tells arrives in a named pipe: its standard error, or what it takes for the kernel's log.
+fn read_console(path: &Path, kernel_log: bool) -> Receiver<String> {
+    mkfifo(path, Mode::from_bits_truncate(0o600)).unwrap();
+    let pipe: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    if kernel_log {
+        mount(
+            Some(path),
+            "/dev/kmsg",
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap();
+    }
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { return };
+            if std::env::var_os("KEELSON_TEST_VERBOSE").is_some() {
+                eprintln!("{line}");
+            }
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}

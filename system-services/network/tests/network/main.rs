@@ -1,0 +1,9 @@
+//! The service against a real DHCP server, in network namespaces. Needs root and dnsmasq: `./mkimage.sh tools`.
+//!
+//! - `leases`: leases had, renewed, lost, refused, and what the machine looks like then
+//! - `links`: cables, interfaces that come and go, hostile neighbours
+//! - `support`: the laboratory
+
+mod leases;
+mod links;
+mod support;
