@@ -13,6 +13,7 @@ use anyhow::{Result, anyhow};
 pub struct Report {
     passed: usize,
     failed: Vec<String>,
+    skipped: usize,
 }
 
 impl Report {
@@ -54,6 +55,12 @@ impl Report {
         self.failed.push(name.to_owned());
     }
 
+    /// Counts what a run without names leaves out.
+    pub fn skip(&mut self, name: &str) {
+        println!("skip  {name}: does not pass on every run yet; run it by its name");
+        self.skipped += 1;
+    }
+
     /// Whether nothing has failed so far.
     pub fn is_clean(&self) -> bool {
         self.failed.is_empty()
@@ -64,7 +71,12 @@ impl Report {
         for name in &self.failed {
             println!("failed: {name}");
         }
-        println!("{} passed, {} failed", self.passed, self.failed.len());
+        println!(
+            "{} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed.len(),
+            self.skipped
+        );
         self.failed.is_empty()
     }
 }
