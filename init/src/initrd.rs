@@ -66,6 +66,7 @@ fn stage(start_us: u64) -> Result<Infallible> {
     let found = timeline.measure("initrd.slot", || {
         slot::find(&options, &mut modules, &mut events)
     })?;
+    modules.hold_devices();
     let root = Path::new(ROOT);
     files::make_directory(root)?;
     timeline.measure("initrd.root", || {

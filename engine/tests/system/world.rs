@@ -310,7 +310,9 @@ fn make_image(image: &Path) {
     fs::create_dir_all(image.join("bin")).unwrap();
     fs::create_dir_all(image.join("etc")).unwrap();
     fs::copy("/usr/bin/busybox", image.join("bin/busybox")).unwrap();
-    for name in ["sh", "sleep", "echo", "cat", "test", "true", "false", "ls", "touch",] {
+    for name in [
+        "sh", "sleep", "echo", "cat", "test", "true", "false", "ls", "touch",
+    ] {
         symlink("busybox", image.join("bin").join(name)).unwrap();
     }
 }

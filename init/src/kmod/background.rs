@@ -41,7 +41,19 @@ struct Queue {
     waiting: BinaryHeap<Reverse<(Urgency, usize, String)>>,
     running: BTreeSet<String>,
     spans: Vec<(String, u64, u64)>,
+    /// Devices that nobody has asked for by themselves wait.
+    held: bool,
     stopped: bool,
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<String> {
+        let Reverse((urgency, ..)) = self.waiting.peek()?;
+        if self.held && *urgency == Urgency::Device {
+            return None;
+        }
+        self.waiting.pop().map(|Reverse((_, _, name))| name)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -135,8 +147,15 @@ impl Background {
         });
     }
 
+    /// The slot is there: drivers of other devices wait, so that they do not keep processors from what is left to do.
+    pub(crate) fn hold_devices(&mut self) {
+        self.shared.lock().held = true;
+    }
+
     /// Waits for everything that was asked for.
     pub(crate) fn wait_for_all(&mut self) {
+        self.shared.lock().held = false;
+        self.shared.changed.notify_all();
         self.wait_while(|queue| !queue.running.is_empty() || !queue.waiting.is_empty());
     }
 
@@ -177,7 +196,7 @@ fn work(library: &Library, shared: &Shared) {
         if queue.stopped {
             return;
         }
-        let Some(Reverse((_, _, name))) = queue.waiting.pop() else {
+        let Some(name) = queue.next() else {
             queue = shared.wait(queue);
             continue;
         };
@@ -220,7 +239,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(
             directory.path().join("modules.dep"),
-            "kernel/a.ko:\nkernel/b.ko:\n",
+            "kernel/a.ko:\nkernel/b.ko:\nkernel/c.ko:\n",
         )
         .unwrap();
         let library = Library::at(directory.path().to_owned(), Options::parse("")).unwrap();
@@ -230,8 +249,10 @@ mod tests {
         background.request("a", Urgency::Root);
         background.start();
         background.wait_for("a");
+        background.hold_devices();
+        background.request("c", Urgency::Device);
         background.wait_for_all();
-        assert_eq!(background.shared.lock().spans.len(), 2);
+        assert_eq!(background.shared.lock().spans.len(), 3);
         background.stop(&mut Timeline::default());
     }
 }

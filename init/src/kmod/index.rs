@@ -18,17 +18,28 @@ impl Index {
     /// matches. `-` and `_` are the same in names.
     pub(crate) fn resolve(&self, request: &str) -> Vec<String> {
         let wanted = normalize(request);
-        if self.dependency_line(&wanted).is_some() || self.is_builtin(&wanted) {
+        // Devices' aliases have colons, names have not.
+        let is_name = !wanted.contains(':');
+        if is_name && (self.dependency_line(&wanted).is_some() || self.is_builtin(&wanted)) {
             return vec![wanted];
         }
+        let first = wanted.as_bytes().first().copied().unwrap_or_default();
         let mut names = Vec::new();
-        for line in self.aliases.lines() {
-            let mut words = line.split_ascii_whitespace();
-            if let (Some("alias"), Some(pattern), Some(name)) =
-                (words.next(), words.next(), words.next())
-            {
+        for line in self
+            .aliases
+            .lines()
+            .filter_map(|line| line.strip_prefix("alias "))
+        {
+            // Most lines are done with here.
+            if !line.starts_with([char::from(first), '*', '?', '[']) {
+                continue;
+            }
+            let Some((pattern, name)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            if glob_matches(pattern.as_bytes(), wanted.as_bytes()) {
                 let name = normalize(name);
-                if glob_matches(pattern.as_bytes(), wanted.as_bytes()) && !names.contains(&name) {
+                if !names.contains(&name) {
                     names.push(name);
                 }
             }
@@ -47,7 +58,7 @@ impl Index {
     /// Whether the module is part of the kernel.
     pub(crate) fn is_builtin(&self, name: &str) -> bool {
         let name = normalize(name);
-        self.builtin.lines().any(|path| module_name(path) == name)
+        self.builtin.lines().any(|path| is_module(path, &name))
     }
 
     fn collect<'a>(&'a self, name: &str, files: &mut Vec<&'a str>, depth: usize) {
@@ -77,7 +88,7 @@ impl Index {
         self.dependencies
             .lines()
             .filter_map(|line| line.split_once(':'))
-            .find(|(path, _)| module_name(path) == name)
+            .find(|(path, _)| is_module(path, name))
     }
 
     fn soft_before<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
@@ -103,6 +114,15 @@ impl Index {
 pub(crate) fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     normalize(file.split('.').next().unwrap_or(file))
+}
+
+/// Whether a path is that of the module with this normalized name: [`module_name`] without making one, for the
+/// thousands of lines that are looked through.
+fn is_module(path: &str, name: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let stem = file.split('.').next().unwrap_or(file);
+    let same = |(a, b): (u8, u8)| a == b || (a == b'-' && b == b'_');
+    stem.len() == name.len() && stem.bytes().zip(name.bytes()).all(same)
 }
 
 /// `-` becomes `_`, except within brackets.
