@@ -64,7 +64,12 @@ pub(super) fn build(
     if !definition.unconfined(SecurityOption::SeccompUnconfined)
         && let Some(profile) = host.seccomp
     {
-        linux["seccomp"] = crate::seccomp::resolve(profile, &definition.capabilities())
+        let capabilities: Vec<String> = definition
+            .capabilities()
+            .iter()
+            .map(|name| format!("CAP_{name}"))
+            .collect();
+        linux["seccomp"] = crate::seccomp::resolve(profile, &capabilities)
             .context("cannot use the seccomp profile")?;
     }
     Ok(linux)
