@@ -68,15 +68,25 @@ pub fn load(directory: &Path) -> (BTreeMap<String, Record>, Vec<String>) {
     (records, complaints)
 }
 
-/// When the process with that number was started, in clock ticks since boot; `None` when there is none.
-pub fn start_ticks(pid: i32) -> Option<u64> {
+/// A number of proc_pid_stat(5), by its place there; `None` when there is no such process.
+fn stat(pid: i32, field: usize) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in brackets, with anything in it.
-    stat.get(stat.rfind(')')? + 1..)?
-        .split_ascii_whitespace()
-        .nth(19)?
+    let rest = stat.get(stat.rfind(')')? + 1..)?;
+    rest.split_ascii_whitespace()
+        .nth(field.checked_sub(3)?)?
         .parse()
         .ok()
+}
+
+/// When the process with that number was started, in clock ticks since boot; `None` when there is none.
+pub fn start_ticks(pid: i32) -> Option<u64> {
+    stat(pid, 22)
+}
+
+/// The parent of the process with that number; `None` when there is none.
+pub fn parent(pid: i32) -> Option<i32> {
+    i32::try_from(stat(pid, 4)?).ok()
 }
 
 impl Process {

@@ -4,9 +4,10 @@
 use super::worker::Job;
 use super::{Engine, Event};
 use crate::lifecycle::{Ending, State};
+use crate::options::Options;
 use crate::output::{Output, Pipe};
 use crate::readiness::register;
-use crate::record::Record;
+use crate::record::{self, Record};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -115,37 +116,60 @@ impl Engine {
 }
 
 /// Waits until the runtime calls of an earlier engine have ended: they change what is about to be looked at.
-pub(super) async fn wait_for_runtimes(runtime_root: &Path, limit: Duration) {
+pub(super) async fn wait_for_runtimes(options: &Options) {
     let waiting = async {
-        for pid in runtimes(runtime_root) {
+        while let Some(pid) = running_runtime(options) {
+            // Gone meanwhile: the next look does not find it any more.
             let Ok(process) = keelson_sys::pidfd::open(pid) else {
                 continue;
             };
-            if let Ok(process) = register(process) {
-                let _ = process.readable().await;
-            }
+            let Ok(process) = register(process) else {
+                return;
+            };
+            let _ = process.readable().await;
         }
     };
-    let _ = tokio::time::timeout(limit, waiting).await;
+    let _ = tokio::time::timeout(options.runtime_timeout, waiting).await;
 }
 
-/// Processes that were called as `RUNTIME --root ROOT ... create|start|delete ...`.
-fn runtimes(root: &Path) -> Vec<i32> {
+/// A process that was called as `RUNTIME --root ROOT ... create|start|delete ...` and is not a container's first one.
+/// That one looks the same until its program is started: it is a child of the runtime, or its number has been written
+/// down.
+fn running_runtime(options: &Options) -> Option<i32> {
+    let root = options.runtime_root();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let alike: Vec<i32> = numbers.filter(|pid| is_called_so(*pid, &root)).collect();
+    let containers = fs::read_dir(options.run.join("containers"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let first: Vec<i32> = containers
+        .filter_map(|entry| {
+            fs::read_to_string(entry.path().join("pid"))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        })
+        .collect();
+    let is_child = |pid: i32| record::parent(pid).is_some_and(|parent| alike.contains(&parent));
+    alike
+        .iter()
+        .copied()
+        .find(|pid| !first.contains(pid) && !is_child(*pid))
+}
+
+fn is_called_so(pid: i32, root: &Path) -> bool {
+    // A zombie has no command line any more.
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+    let changes = words
+        .iter()
+        .any(|word| matches!(*word, b"create" | b"start" | b"delete"));
     let root = root.as_os_str().as_encoded_bytes();
-    let is_runtime = |pid: i32| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-        let changes = words
-            .iter()
-            .any(|word| matches!(*word, b"create" | b"start" | b"delete"));
-        changes
-            && words
-                .windows(2)
-                .any(|pair| pair[0] == b"--root" && pair[1] == root)
-    };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| is_runtime(*pid))
-        .collect()
+    changes
+        && words
+            .windows(2)
+            .any(|pair| pair[0] == b"--root" && pair[1] == root)
 }

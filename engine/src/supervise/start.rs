@@ -79,11 +79,7 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
     let listener = listen(&shared, &mut legacy)?;
     let (mut engine, workers) = assemble(&shared, &mut legacy);
     if !legacy.records.is_empty() {
-        wait_for_runtimes(
-            &shared.options.runtime_root(),
-            shared.options.runtime_timeout,
-        )
-        .await;
+        wait_for_runtimes(&shared.options).await;
         shared
             .console
             .info("an earlier engine was here: going on with its services");

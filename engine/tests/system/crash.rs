@@ -28,7 +28,7 @@ fn containers_outlive_the_engine_and_are_adopted() {
         (started("stays", State::Ready)
             && started("dies", State::Ready)
             && started("once", State::Finished)
-            && started("says", State::Starting))
+            && world.service("says").started_us.is_some())
         .then_some(())
     });
     let (stays, dies) = (world.service("stays"), world.service("dies"));
@@ -135,17 +135,17 @@ fn an_engine_killed_again_and_again_while_it_starts_services_gets_there_in_the_e
             (connected && world.service(name).state == State::Ready).then_some(())
         });
     }
-    // Each runs once: every process in its cgroup belongs to one container.
+    // Each runs once: one process in its cgroup is the first of a PID namespace.
     for name in &names {
-        let pid = world.service(name).pid.unwrap();
-        let members =
-            std::fs::read_to_string(format!("/sys/fs/cgroup/system/{name}/cgroup.procs")).unwrap();
-        let shells = members.lines().filter(|member| {
-            std::fs::read_to_string(format!("/proc/{member}/comm"))
-                .unwrap_or_default()
-                .trim()
-                == "sh"
-        });
-        assert_eq!(shells.collect::<Vec<_>>(), [pid.to_string()]);
+        let pid = world.service(name).pid.unwrap().to_string();
+        let procs = format!("/sys/fs/cgroup/system/{name}/cgroup.procs");
+        let members = std::fs::read_to_string(procs).unwrap();
+        let is_first = |member: &&str| {
+            let status =
+                std::fs::read_to_string(format!("/proc/{member}/status")).unwrap_or_default();
+            let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+            numbers.is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
+        };
+        assert_eq!(members.lines().filter(is_first).collect::<Vec<_>>(), [pid]);
     }
 }

@@ -38,9 +38,7 @@ fn a_service_starts_when_what_it_waits_for_says_that_it_is_ready() {
         (middle.state, middle.detail.as_deref()),
         (State::Waiting, Some("waits for base"))
     );
-    world.wait("base to start", || {
-        (world.service("base").state == State::Starting).then_some(())
-    });
+    world.wait_running("base");
     world.notify("base", "STATUS=warm\nREADY=1");
     let lines = world.wait_for("service top is ready");
     assert!(
@@ -98,9 +96,7 @@ fn a_one_shot_and_a_health_check_hold_back_those_who_need_them() {
     world.start_engine();
     world.wait_for("service once has finished");
     assert!(shared.join("made").exists());
-    world.wait("checked to start", || {
-        (world.service("checked").state == State::Starting).then_some(())
-    });
+    world.wait_running("checked");
     assert_eq!(world.service("needs").state, State::Waiting);
     std::fs::write(shared.join("healthy"), "").unwrap();
     let lines = world.wait_for("service needs is ready");
@@ -122,9 +118,7 @@ fn services_stop_in_reverse_order_and_the_log_last() {
         return;
     };
     world.wait_for("service alone is ready");
-    world.wait("base to start", || {
-        (world.service("base").state == State::Starting).then_some(())
-    });
+    world.wait_running("base");
     world.notify("base", "READY=1");
     world.wait_for("service top is ready");
     assert_eq!(world.said(), ToInit::Ready);

@@ -51,9 +51,7 @@ fn the_log_service_is_given_every_pipe_when_it_is_ready() {
     )
     .unwrap();
     listen(&listener, Backlog::new(8).unwrap()).unwrap();
-    world.wait("log to start", || {
-        (world.service("log").state == keelson_engine::api::State::Starting).then_some(())
-    });
+    world.wait_running("log");
     world.notify("log", "READY=1");
     let mut pipes: BTreeMap<String, OwnedFd> = BTreeMap::new();
     while pipes.len() < 4 {

@@ -1,6 +1,7 @@
 //! Plays PID 1: keeps what the engine stores, reaps what is re-parented and reports it.
 
 use keelson_sys::control::{self, Ending, ToEngine, ToInit};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -74,6 +75,7 @@ fn report(init: &Init, pid: i32, ending: Ending) {
 
 /// Greets a new engine on `socket` with everything that is held and listens to it.
 pub(crate) fn attach(init: &Init, socket: OwnedFd) {
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     let reader = socket.try_clone().unwrap();
     let mut held = init.lock().unwrap();
     for (name, fd) in &held.stored {

@@ -4,15 +4,15 @@ use crate::pid1::{self, Init};
 use keelson_engine::api;
 use keelson_sys::control::{self, ToInit};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::{Pid, chdir, fchdir, mkfifo, pivot_root};
 use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -167,6 +167,14 @@ impl World {
         }
     }
 
+    /// What the engine has told by now, since the last [`World::wait_for`].
+    pub(crate) fn told(&self) -> Vec<String> {
+        // What it writes is read by a thread: a line of our own marks the end.
+        let mut console = OpenOptions::new().write(true).open(&self.console).unwrap();
+        console.write_all(b"end of what was told\n").unwrap();
+        self.wait_for("end of what was told")
+    }
+
     /// Waits until something outside the engine's own words is true.
     pub(crate) fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
@@ -179,6 +187,13 @@ impl World {
         }
     }
 
+    /// Waits until the program of a service runs: before that it has nothing to say.
+    pub(crate) fn wait_running(&self, service: &str) {
+        self.wait("a service's program to run", || {
+            self.service(service).started_us
+        });
+    }
+
     /// Speaks as a service does.
     pub(crate) fn notify(&self, service: &str, message: &str) {
         let socket = self.run().join("notify").join(service).join("notify.sock");
@@ -188,18 +203,24 @@ impl World {
             .unwrap();
     }
 
-    /// One request to the API: status code and body.
+    /// One request to the API: status code and body. Waits for the engine when it is just starting.
     pub(crate) fn request(&self, method: &str, path: &str) -> (u16, String) {
-        let mut stream = UnixStream::connect(self.run().join("system.sock")).unwrap();
+        self.wait("an answer of the API", || {
+            self.try_request(method, path).ok()
+        })
+    }
+
+    fn try_request(&self, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = UnixStream::connect(self.run().join("system.sock"))?;
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )
-        .unwrap();
+        )?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), body.to_owned())
+        stream.read_to_string(&mut answer)?;
+        let cut = || std::io::Error::other("the answer was cut");
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut)?;
+        Ok((head[9..12].parse().unwrap(), body.to_owned()))
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -272,20 +293,9 @@ fn fcntl_cloexec(fd: &std::os::fd::OwnedFd, on: bool) {
 fn separate(directory: &Path) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    leave_chroot();
     let none = None::<&str>;
-    if mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_err() {
-        // In the tool root: its mounts are private already, but its root is no mount point, as runtimes need it to be.
-        mount(
-            Some("/"),
-            "/mnt",
-            none,
-            MsFlags::MS_BIND | MsFlags::MS_REC,
-            none,
-        )
-        .unwrap();
-        nix::unistd::chroot("/mnt").unwrap();
-        nix::unistd::chdir("/").unwrap();
-    }
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     let tree = directory.join("cgroup");
     fs::create_dir(&tree).unwrap();
     mount(
@@ -304,6 +314,33 @@ fn separate(directory: &Path) -> PathBuf {
     fs::create_dir(&own).unwrap();
     mount(Some(&own), "/sys/fs/cgroup", none, MsFlags::MS_BIND, none).unwrap();
     own
+}
+
+/// In the tool root, which is entered by chroot(2): makes it the root of this thread's mount namespace. Runtimes need
+/// a root that is a mount point, and who joins a container's namespace finds that namespace's own root.
+fn leave_chroot() {
+    let none = None::<&str>;
+    let namespace = File::open("/proc/thread-self/ns/mnt").unwrap();
+    mount(
+        Some("/"),
+        "/mnt",
+        none,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        none,
+    )
+    .unwrap();
+    let root = File::open("/mnt").unwrap();
+    setns(&namespace, CloneFlags::CLONE_NEWNS).unwrap();
+    let outside = File::open("/").unwrap().metadata().unwrap();
+    let inside = root.metadata().unwrap();
+    if (outside.dev(), outside.ino()) == (inside.dev(), inside.ino()) {
+        umount2("/mnt", MntFlags::MNT_DETACH).unwrap();
+        return;
+    }
+    fchdir(&root).unwrap();
+    pivot_root(".", ".").unwrap();
+    umount2(".", MntFlags::MNT_DETACH).unwrap();
+    chdir("/").unwrap();
 }
 
 fn make_image(image: &Path) {
