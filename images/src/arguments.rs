@@ -32,11 +32,17 @@ pub(crate) struct Build {
     /// Take Debian packages in the versions that the archive has now.
     #[arg(long)]
     pub(crate) update: bool,
+    /// Compress lightly: done in seconds, and larger than what is shipped.
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
+    /// Build with light compression, as `build --quick` does.
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Memory of the machine, as QEMU takes it.
     #[arg(long, default_value = "2G", value_name = "SIZE")]
     pub(crate) memory: String,

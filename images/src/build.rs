@@ -45,6 +45,8 @@ struct Service {
 pub(crate) struct Options {
     /// Fetch the package lists anew, and so take packages in their current versions.
     pub(crate) update: bool,
+    /// Compress the root lightly.
+    pub(crate) quick: bool,
 }
 
 /// Builds everything and puts it into the workspace's output folder.
@@ -68,7 +70,13 @@ pub(crate) fn build(workspace: &Workspace, options: Options) -> Result<()> {
         &programs,
     )?;
     let services = service_definitions(&workspace.top)?;
+    let content = &recipes.root.content;
     let parts = root::Parts {
+        compression: if options.quick {
+            &content.erofs_quick
+        } else {
+            &content.erofs
+        },
         recipe: &recipes.root,
         folder: &recipes.folder,
         kernel_recipe: &recipes.kernel,

@@ -65,11 +65,16 @@ fn run(arguments: Arguments) -> Result<()> {
             &workspace()?,
             build::Options {
                 update: options.update,
+                quick: options.quick,
             },
         ),
         Command::Run(options) => {
             let workspace = workspace()?;
-            build::build(&workspace, build::Options::default())?;
+            let how = build::Options {
+                quick: options.quick,
+                ..build::Options::default()
+            };
+            build::build(&workspace, how)?;
             vm::run(&workspace, &options)
         }
         Command::CheckReproducible(options) => reproducible::check(&top, &options),

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command;
+use crate::files;
 use crate::recipe::Profile;
 use crate::workspace::Workspace;
 
@@ -52,6 +53,17 @@ impl Programs {
             }
         }
         Ok(Self { binaries })
+    }
+
+    /// SHA-256 of every binary.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(crate) fn digests(&self) -> Result<BTreeSet<String>> {
+        self.binaries
+            .values()
+            .map(|path| files::sha256(path))
+            .collect()
     }
 
     /// The binary of the program `name`.

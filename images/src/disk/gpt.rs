@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn the_same_layout_gives_the_same_bytes() {
         let write = || {
-            let layout = Layout::new(&recipe(), STATE_GUID);
+            let layout = Layout::new(&recipe(), uuid!("01234567-89ab-cdef-0123-456789abcdef"));
             let mut disk = Cursor::new(vec![0; layout.size_bytes() as usize]);
             layout.write(&mut disk).unwrap();
             disk.into_inner()

@@ -96,6 +96,8 @@ pub(crate) struct Root {
     pub(crate) every_image: EveryImage,
     /// How the file system is compressed.
     pub(crate) erofs: Erofs,
+    /// The same for `build --quick`.
+    pub(crate) erofs_quick: Erofs,
 }
 
 /// What every service image has beside its own recipe, which has the last word.

@@ -18,13 +18,43 @@ const UUID: &str = "6b65656c-736f-4e00-8000-000000000001";
 /// # Errors
 /// When the recipe names an algorithm by a wrong number, or mkfs.erofs fails.
 pub(crate) fn make(recipe: &Erofs, tree: &Path, image: &Path, epoch_seconds: u64) -> Result<()> {
+    mkfs(recipe, &[], tree, image, epoch_seconds)
+}
+
+/// Adds what is in the tar file `archive` to the file system in `image`, and checks the result.
+///
+/// # Errors
+/// As [`make`], and when fsck.erofs finds fault.
+pub(crate) fn extend(
+    recipe: &Erofs,
+    archive: &Path,
+    image: &Path,
+    epoch_seconds: u64,
+) -> Result<()> {
+    mkfs(
+        recipe,
+        &["--incremental=data", "--tar=f"],
+        archive,
+        image,
+        epoch_seconds,
+    )?;
+    command::run(Command::new("fsck.erofs").arg(image)).context("checking the root file system")?;
+    Ok(())
+}
+
+fn mkfs(
+    recipe: &Erofs,
+    how: &[&str],
+    source: &Path,
+    image: &Path,
+    epoch_seconds: u64,
+) -> Result<()> {
     let hints = image.with_extension("hints");
     fs::write(&hints, hints_text(recipe)?)
         .with_context(|| format!("writing {}", hints.display()))?;
     let mut mkfs = Command::new("mkfs.erofs");
-    mkfs.arg("--quiet")
-        .arg(format!("-T{epoch_seconds}"))
-        .args(["-U", UUID, "-x-1"]);
+    mkfs.arg("--quiet").arg(format!("-T{epoch_seconds}"));
+    mkfs.args(["-U", UUID, "-x-1"]).args(how);
     mkfs.arg(format!("-z{}", recipe.algorithms.join(":")));
     mkfs.arg(format!("-C{}", recipe.cluster_bytes));
     if !recipe.features.is_empty() {
@@ -33,7 +63,7 @@ pub(crate) fn make(recipe: &Erofs, tree: &Path, image: &Path, epoch_seconds: u64
     if !recipe.rules.is_empty() {
         mkfs.arg(format!("--compress-hints={}", hints.display()));
     }
-    let made = command::run(mkfs.arg(image).arg(tree)).context("making the root file system");
+    let made = command::run(mkfs.arg(image).arg(source)).context("making the root file system");
     fs::remove_file(&hints).with_context(|| format!("removing {}", hints.display()))?;
     made.map(drop)
 }

@@ -2,12 +2,14 @@
 //!
 //! - `assemble.rs`: puts the tree together from hard links into the cache
 //! - `duplicates.rs`: stores equal files once
+//! - `layers.rs`: what is compressed once and kept, and what is added to it
 //! - `erofs.rs`: the compressed file system
 //! - `verity.rs`: the hash tree that makes it tamper-evident
 
 mod assemble;
 mod duplicates;
 mod erofs;
+mod layers;
 mod verity;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use crate::image::{self, Image};
 use crate::kernel::{self, Kernel};
 use crate::packages::{self, Package};
 use crate::programs::Programs;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Erofs, Recipe};
 use crate::workspace::Workspace;
 
 pub(crate) use assemble::os_release;
@@ -31,6 +33,7 @@ const CODE: &[&str] = &[
     include_str!("assemble.rs"),
     include_str!("duplicates.rs"),
     include_str!("erofs.rs"),
+    include_str!("layers.rs"),
     include_str!("verity.rs"),
 ];
 
@@ -61,6 +64,8 @@ pub(crate) struct Verity {
 pub(crate) struct Parts<'build> {
     /// `root.yml`.
     pub(crate) recipe: &'build Recipe<recipe::Root>,
+    /// How the file system is compressed.
+    pub(crate) compression: &'build Erofs,
     /// Folder of the recipe.
     pub(crate) folder: &'build Path,
     /// `kernel.yml`.
@@ -104,6 +109,7 @@ pub(crate) fn build(
         .input("recipe", &recipe.text)
         .input("modules", &parts.kernel_recipe.text)
         .input("version", parts.version)
+        .input("compression", format!("{:?}", parts.compression))
         .input("epoch", workspace.epoch_seconds.to_string())
         .result_of(&parts.kernel.tree);
     for image in parts.images {
@@ -129,12 +135,8 @@ pub(crate) fn build(
         duplicates::link_equal_files(&tree)?;
         running.busy_with("compressing");
         let image = path.join("root.img");
-        erofs::make(
-            &recipe.content.erofs,
-            &tree,
-            &image,
-            workspace.epoch_seconds,
-        )?;
+        let ours = parts.programs.digests()?;
+        layers::make(workspace, parts.compression, &tree, &ours, &image)?;
         files::remove(&tree)?;
         running.busy_with("hashing");
         let verity = verity::append(&image)?;
