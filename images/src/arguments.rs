@@ -35,6 +35,12 @@ pub(crate) struct Build {
     /// Compress lightly: done in seconds, and larger than what is shipped.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Folder of further services: the image has those of each of its folders too.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) services: Vec<PathBuf>,
+    /// Where the files go instead of out/.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Options of `run`.

@@ -1,10 +1,11 @@
 //! The whole build, from recipes to the files in `out/`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::disk;
 use crate::image::{self, Image};
@@ -41,21 +42,24 @@ struct Service {
 }
 
 /// How a build is to be done.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     /// Fetch the package lists anew, and so take packages in their current versions.
     pub(crate) update: bool,
     /// Compress the root lightly.
     pub(crate) quick: bool,
+    /// Folders of services beside `system-services/`.
+    pub(crate) services: Vec<PathBuf>,
 }
 
 /// Builds everything and puts it into the workspace's output folder.
 ///
 /// # Errors
 /// When a step fails; the outputs of the build before stay as they are.
-pub(crate) fn build(workspace: &Workspace, options: Options) -> Result<()> {
+pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
     let _lock = workspace.lock()?;
-    let recipes = Recipes::load(&workspace.top)?;
+    let folders = service_folders(&workspace.top, &options.services)?;
+    let recipes = Recipes::load(&workspace.top, &folders)?;
     if options.update || !workspace.apt.join("lists.complete").exists() {
         packages::update(workspace)?;
     }
@@ -69,7 +73,7 @@ pub(crate) fn build(workspace: &Workspace, options: Options) -> Result<()> {
         &kernel,
         &programs,
     )?;
-    let services = service_definitions(&workspace.top)?;
+    let services = service_definitions(folders);
     let content = &recipes.root.content;
     let parts = root::Parts {
         compression: if options.quick {
@@ -114,11 +118,11 @@ fn build_images(
 }
 
 impl Recipes {
-    /// Reads all recipes of the project at `top`.
-    fn load(top: &Path) -> Result<Self> {
+    /// Reads all recipes of the project at `top` whose services are in `folders`.
+    fn load(top: &Path, folders: &[PathBuf]) -> Result<Self> {
         let folder = top.join("images");
         let mut services: Vec<Service> = Vec::new();
-        for service in service_folders(top)? {
+        for service in folders {
             let path = service.join("image.yml");
             if path.is_file() {
                 let shown = path
@@ -135,7 +139,7 @@ impl Recipes {
                     "{shown}: another recipe makes an image {name} already"
                 );
                 services.push(Service {
-                    folder: service,
+                    folder: service.clone(),
                     recipe,
                 });
             }
@@ -169,32 +173,38 @@ impl Recipes {
     }
 }
 
-/// The service definitions: name and file, sorted.
-fn service_definitions(top: &Path) -> Result<Vec<(String, PathBuf)>> {
+/// The service definitions: name and file.
+fn service_definitions(folders: Vec<PathBuf>) -> Vec<(String, PathBuf)> {
     let definition = |folder: PathBuf| {
         let name = folder.file_name()?.to_str()?.to_owned();
         let file = folder.join("service.yml");
         file.is_file().then_some((name, file))
     };
-    Ok(service_folders(top)?
-        .into_iter()
-        .filter_map(definition)
-        .collect())
+    folders.into_iter().filter_map(definition).collect()
 }
 
-/// The folders of the services, sorted by name.
-fn service_folders(top: &Path) -> Result<Vec<PathBuf>> {
-    let services = top.join("system-services");
-    let reading = || format!("reading {}", services.display());
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(&services).with_context(reading)? {
-        let path = entry.with_context(reading)?.path();
-        if path.is_dir() {
-            folders.push(path);
+/// The folders of the services: those in `system-services/` and those in each of `others`, which must have other names.
+fn service_folders(top: &Path, others: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut folders: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    let own = top.join("system-services");
+    for parent in std::iter::once(&own).chain(others) {
+        let reading = || format!("reading {}", parent.display());
+        for entry in fs::read_dir(parent).with_context(reading)? {
+            let entry = entry.with_context(reading)?;
+            let path = entry.path();
+            if !path.is_dir() {
+                continue;
+            }
+            if let Some(other) = folders.insert(entry.file_name(), path.clone()) {
+                bail!(
+                    "{} and {} are two services of one name",
+                    other.display(),
+                    path.display()
+                );
+            }
         }
     }
-    folders.sort();
-    Ok(folders)
+    Ok(folders.into_values().collect())
 }
 
 #[cfg(test)]
@@ -204,7 +214,7 @@ mod tests {
     #[test]
     fn the_projects_own_recipes_are_valid() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let recipes = Recipes::load(top).unwrap();
+        let recipes = Recipes::load(top, &service_folders(top, &[]).unwrap()).unwrap();
         assert!(
             recipes
                 .programs()
@@ -216,5 +226,23 @@ mod tests {
                 .iter()
                 .any(|service| service.recipe.content.image == "console")
         );
+    }
+
+    #[test]
+    fn further_services_are_added_and_no_name_comes_twice() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (top, more) = (scratch.path().join("top"), scratch.path().join("more"));
+        for folder in [top.join("system-services/log"), more.join("extra")] {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("service.yml"), "").unwrap();
+        }
+        let folders = service_folders(&top, std::slice::from_ref(&more)).unwrap();
+        let names: Vec<String> = service_definitions(folders)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(names, ["extra", "log"]);
+        fs::create_dir(more.join("log")).unwrap();
+        assert!(service_folders(&top, &[more]).is_err());
     }
 }

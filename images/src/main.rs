@@ -61,20 +61,25 @@ fn run(arguments: Arguments) -> Result<()> {
     let top = std::env::current_dir().context("finding the current folder")?;
     let workspace = || Workspace::open(&top, &top.join("out"));
     match arguments.command {
-        Command::Build(options) => build::build(
-            &workspace()?,
-            build::Options {
+        Command::Build(options) => {
+            let mut workspace = workspace()?;
+            if let Some(folder) = options.output {
+                workspace.publish_to(&folder)?;
+            }
+            let how = build::Options {
                 update: options.update,
                 quick: options.quick,
-            },
-        ),
+                services: options.services,
+            };
+            build::build(&workspace, &how)
+        }
         Command::Run(options) => {
             let workspace = workspace()?;
             let how = build::Options {
                 quick: options.quick,
                 ..build::Options::default()
             };
-            build::build(&workspace, how)?;
+            build::build(&workspace, &how)?;
             vm::run(&workspace, &options)
         }
         Command::CheckReproducible(options) => reproducible::check(&top, &options),

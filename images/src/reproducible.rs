@@ -37,7 +37,7 @@ pub(crate) fn check(top: &Path, options: &CheckReproducible) -> Result<()> {
         workspace
             .progress
             .note(&format!("build in {}", workspace.shown(&workspace.out)));
-        build::build(&workspace, build::Options::default())?;
+        build::build(&workspace, &build::Options::default())?;
         workspaces.push(workspace);
     }
     let mut different = Vec::new();

@@ -64,12 +64,21 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// Waits until no other build works in this output folder, for as long as the result lives.
+    /// Puts the finished files into `folder` instead; everything else is shared with other builds.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(crate) fn publish_to(&mut self, folder: &Path) -> Result<()> {
+        self.out = self.top.join(folder);
+        files::make_directory(&self.out)
+    }
+
+    /// Waits until no other build works with this cache, for as long as the result lives.
     ///
     /// # Errors
     /// When the lock file cannot be made or locked.
     pub(crate) fn lock(&self) -> Result<Flock<File>> {
-        let path = self.out.join(".build.lock");
+        let path = self.cache.with_file_name(".build.lock");
         let open = || {
             OpenOptions::new()
                 .create(true)

@@ -58,10 +58,16 @@ pub fn sources() -> Vec<Check> {
     ]
 }
 
-/// The image as it is shipped.
+/// The image as it is shipped, and with the tests' own services.
 pub fn images() -> Vec<Check> {
-    vec![Check::new(
-        "the image can be built",
-        "cargo run --locked --profile tool -p keelson-images -- build",
-    )]
+    vec![
+        Check::new(
+            "the image can be built",
+            "cargo run --locked --profile tool -p keelson-images -- build",
+        ),
+        Check::new(
+            "the test image can be built",
+            "cargo run --locked --profile tool -p keelson-images -- build --services qemu-tests/services --output out/test",
+        ),
+    ]
 }

@@ -72,7 +72,8 @@ pub(super) fn an_unknown_key_in_a_service_yml_is_reported_with_its_position(
 pub(super) fn an_unknown_key_in_a_recipe_is_reported_with_its_position(
     lab: &mut Lab,
 ) -> Result<()> {
-    let folder = lab.dir().join("misspelt");
+    let services = lab.dir().join("services");
+    let folder = services.join("misspelt");
     fs::create_dir_all(&folder).context("making a recipe")?;
     fs::write(
         folder.join("image.yml"),
@@ -95,8 +96,8 @@ pub(super) fn an_unknown_key_in_a_recipe_is_reported_with_its_position(
         "build",
     ]);
     command
-        .arg("--service")
-        .arg(&folder)
+        .arg("--services")
+        .arg(&services)
         .arg("--output")
         .arg(lab.dir().join("out"));
     let output = process::run(&mut command, &[], BUILDER_DEADLINE)?;
