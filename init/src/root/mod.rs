@@ -38,6 +38,10 @@ pub(crate) fn housekeeping() {
     kmsg::tolerate("make the machine id", identity::make_machine_id());
     kmsg::tolerate("feed the random seed", seed::restore());
     preload::load();
+    kmsg::tolerate(
+        "going on without the firmware's variables",
+        mounts::mount_firmware_variables(),
+    );
     let mut timeline = Timeline::default();
     timeline.add("root.housekeeping", start_us);
     kmsg::tolerate("write the time line", timeline.write());

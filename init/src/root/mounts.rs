@@ -57,6 +57,14 @@ const MOUNTS: [Mount; 6] = [
     },
 ];
 
+/// The firmware's variables, where there are any: the boot loader leaves its times in them.
+const FIRMWARE_VARIABLES: Mount = Mount {
+    kind: "efivarfs",
+    target: "/sys/firmware/efi/efivars",
+    flags: STRICT.union(MsFlags::MS_RDONLY),
+    data: "",
+};
+
 /// Kernel settings that every Keelson has, with their reasons.
 const SETTINGS: [(&str, &str); 9] = [
     // After a panic the machine starts again and the boot loader counts.
@@ -76,11 +84,35 @@ const SETTINGS: [(&str, &str); 9] = [
     ("net/ipv4/ping_group_range", "0 2147483647"),
 ];
 
-/// Mounts the table above.
+/// Names in /dev that programs expect and that the kernel does not make.
+const LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/core", "/proc/kcore"),
+];
+
+/// Mounts the table above, and makes the links in /dev.
 pub(super) fn mount_all() {
     for entry in MOUNTS {
         kmsg::tolerate("going on without a kernel file system", mount_one(&entry));
     }
+    for (link, target) in LINKS {
+        let made = std::os::unix::fs::symlink(target, link);
+        kmsg::tolerate(
+            "going on without a link in /dev",
+            made.with_context(|| format!("make {link}")),
+        );
+    }
+}
+
+/// Mounts the firmware's variables; a machine that was not started by UEFI has none.
+pub(super) fn mount_firmware_variables() -> Result<()> {
+    if Path::new(FIRMWARE_VARIABLES.target).is_dir() {
+        mount_one(&FIRMWARE_VARIABLES)?;
+    }
+    Ok(())
 }
 
 fn mount_one(entry: &Mount) -> Result<()> {
