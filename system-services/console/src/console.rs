@@ -92,7 +92,7 @@ pub(crate) fn run() -> Result<()> {
         scripts: Scripts::new(
             Path::new(CONFIG_DIRECTORY),
             Wanted {
-                resolver: Path::new(NETWORK).join("resolv.conf"),
+                addresses: Path::new(NETWORK).join("addresses"),
                 docker: Path::new(DOCKER).join("docker.sock"),
             },
         )?,

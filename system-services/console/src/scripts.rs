@@ -24,17 +24,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What the scripts rather have before they start.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// Names a name server once the network is up.
-    pub(crate) resolver: PathBuf,
+    /// Has an address once the network is up.
+    pub(crate) addresses: PathBuf,
     /// The user engine's socket.
     pub(crate) docker: PathBuf,
 }
 
 impl Wanted {
     fn is_there(&self) -> bool {
-        let resolves = fs::read_to_string(&self.resolver)
-            .is_ok_and(|text| text.lines().any(|line| line.starts_with("nameserver")));
-        resolves && self.docker.exists()
+        let is_up = fs::metadata(&self.addresses).is_ok_and(|file| file.len() > 0);
+        is_up && self.docker.exists()
     }
 }
 
@@ -295,18 +294,14 @@ mod tests {
 
         fn scripts(&self) -> Scripts {
             let wanted = Wanted {
-                resolver: self.directory.path().join("resolv.conf"),
+                addresses: self.directory.path().join("addresses"),
                 docker: self.directory.path().join("docker.sock"),
             };
             Scripts::new(self.directory.path(), wanted).unwrap()
         }
 
         fn network_comes_up(&self) {
-            fs::write(
-                self.directory.path().join("resolv.conf"),
-                "nameserver 10.0.2.3\n",
-            )
-            .unwrap();
+            fs::write(self.directory.path().join("addresses"), "10.0.2.15\n").unwrap();
             fs::write(self.directory.path().join("docker.sock"), "").unwrap();
         }
 
@@ -388,7 +383,7 @@ mod tests {
     fn a_machine_without_an_instance_has_no_scripts() {
         let directory = tempfile::tempdir().unwrap();
         let wanted = Wanted {
-            resolver: "/nonexistent".into(),
+            addresses: "/nonexistent".into(),
             docker: "/nonexistent".into(),
         };
         let mut scripts = Scripts::new(directory.path(), wanted).unwrap();

@@ -1,4 +1,4 @@
-//! resolv.conf and lists of time servers, from the leases of all interfaces.
+//! resolv.conf, lists of time servers and of addresses, from the leases of all interfaces.
 
 use std::fmt::{Display, Write};
 use std::io;
@@ -42,7 +42,13 @@ pub fn chrony_sources(leases: &[&Lease]) -> String {
     )
 }
 
-/// Writes all three below `directory`: resolv.conf, ntp-servers, chrony/dhcp.sources.
+/// The machine's addresses, one a line, in order of preference: empty as long as the network is not up.
+pub fn addresses(leases: &[&Lease]) -> String {
+    lines("", leases.iter().map(|lease| &lease.address), "")
+}
+
+/// Writes all four below `directory`: resolv.conf, ntp-servers, chrony/dhcp.sources, and at last, when all is in place,
+/// addresses.
 ///
 /// # Errors
 /// The first file that could not be written; the others were tried all the same.
@@ -53,6 +59,7 @@ pub fn write(directory: &Path, leases: &[&Lease]) -> io::Result<()> {
         (directory.join("resolv.conf"), resolv_conf(leases)),
         (directory.join("ntp-servers"), ntp_servers(leases)),
         (chrony.join("dhcp.sources"), chrony_sources(leases)),
+        (directory.join("addresses"), addresses(leases)),
     ];
     files.iter().fold(made, |result, (path, text)| {
         let written = files::replace(path, text.as_bytes(), Durability::Memory).map_err(|error| {
@@ -119,6 +126,7 @@ mod tests {
         );
         assert_eq!(resolv_conf(&leases), expected);
         assert_eq!(ntp_servers(&leases), "10.0.0.2\n10.0.0.3\n");
+        assert_eq!(addresses(&leases), "10.0.0.2\n10.0.0.3\n");
         assert_eq!(
             chrony_sources(&leases),
             "server 10.0.0.2 iburst\nserver 10.0.0.3 iburst\n"
@@ -135,6 +143,10 @@ mod tests {
         );
         assert_eq!(
             std::fs::read_to_string(directory.path().join("chrony/dhcp.sources")).unwrap(),
+            ""
+        );
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("addresses")).unwrap(),
             ""
         );
     }
