@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use clap::Parser;
+use keelson_qemu_tests::bench;
 use keelson_qemu_tests::harness::lab::Lab;
 use keelson_qemu_tests::runner::report::{Report, remove_disks};
 use keelson_qemu_tests::runner::{checks, select};
@@ -14,7 +15,7 @@ use keelson_qemu_tests::tests::{self, Test};
 /// Where everything that is built goes; we run in the top folder of the sources.
 const OUT: &str = "out";
 
-/// Runs Keelson's tests. With names: those virtual machine tests only.
+/// Runs Keelson's tests. With names: those virtual machine tests only. With --bench: measures instead.
 #[derive(Parser)]
 #[command(name = "qemu-tests/run")]
 struct Options {
@@ -29,6 +30,12 @@ struct Options {
     /// More rounds where a test has rounds: 20 power cuts
     #[arg(long)]
     soak: bool,
+    /// Measure the systems named (all: floor, debian, keelson) instead; nothing passes or fails
+    #[arg(long)]
+    bench: bool,
+    /// Boots of each system by each clock, of which the median is shown
+    #[arg(long, default_value_t = 3, requires = "bench")]
+    rounds: usize,
     /// Seed of whatever is random (default: the time)
     #[arg(long)]
     seed: Option<u64>,
@@ -47,6 +54,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<bool> {
+    if options.bench {
+        return bench::run(Path::new(OUT), &options.names, options.rounds).map(|()| true);
+    }
     let all = tests::all();
     let names: Vec<&str> = all.iter().map(|test| test.name).collect();
     let chosen: Vec<&Test> = select::select(&names, &options.names)?

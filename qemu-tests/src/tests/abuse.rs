@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::harness::docker::{self, IMAGE};
 use crate::harness::lab::Lab;
-use crate::harness::ssh::Ssh;
+use crate::harness::ssh::Follow;
 use crate::harness::status::Status;
 
 /// New SSH connections made while the container is at its worst.
@@ -55,8 +55,9 @@ pub(super) fn a_container_that_fills_the_disk_leaves_ssh_and_system_services_alo
 fn endure(lab: &mut Lab, command: &str, worst: &str) -> Result<()> {
     let (vm, ssh) = lab.booted()?;
     let before = Status::read(&ssh)?;
-    docker::run_detached(&ssh, &format!("--name worst {IMAGE} {command}"))?;
-    wait_for_worst(&ssh, worst)?;
+    // Attached: what it says goes to its log too, where a full disk has no room for it.
+    let container = ssh.follow(&format!("docker run --name worst {IMAGE} {command} 2>&1"))?;
+    wait_for_worst(&container, worst)?;
     vm.serial.let_run(WORSENING);
     for probe in 1..=PROBES {
         let answer = ssh
@@ -75,11 +76,10 @@ fn endure(lab: &mut Lab, command: &str, worst: &str) -> Result<()> {
     unchanged(&before, &Status::read(&ssh)?).context("after the container was removed")
 }
 
-fn wait_for_worst(ssh: &Ssh, worst: &str) -> Result<()> {
-    let log = ssh.follow("docker logs -f worst 2>&1")?;
+fn wait_for_worst(container: &Follow, worst: &str) -> Result<()> {
     let until = Instant::now() + WORST_DEADLINE;
     let mut last = String::new();
-    while let Some(line) = log.next(until.saturating_duration_since(Instant::now())) {
+    while let Some(line) = container.next(until.saturating_duration_since(Instant::now())) {
         if line.contains(worst) {
             return Ok(());
         }

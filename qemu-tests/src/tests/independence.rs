@@ -44,7 +44,10 @@ pub(super) fn docker_containers_are_unseen_by_and_outlive_console_log_and_engine
 
 /// No system service shares docker's view of processes, or the machine's.
 fn unseen(status: &Status, observer: &mut Observer) -> Result<()> {
-    let container = observer.run("readlink /proc/$(pidof -s sleep)/ns/pid", SCRIPT_DEADLINE)?;
+    let container = observer.run(
+        "readlink /proc/$(pidof sleep | cut -d' ' -f1)/ns/pid",
+        SCRIPT_DEADLINE,
+    )?;
     let machine = observer.run("readlink /proc/1/ns/pid", SCRIPT_DEADLINE)?;
     for (name, pid) in status
         .pids()

@@ -20,7 +20,7 @@ const ENGINE_CGROUP: &str = "/engine";
 /// For each process: number, cgroup, capability sets, no_new_privs, seccomp mode; kernel threads are left out.
 const PROCESSES: &str = r#"
 for dir in /proc/[0-9]*; do
-    [ -s $dir/cmdline ] || tr '\0' x <$dir/cmdline 2>/dev/null | grep -q . || continue
+    { tr '\0' x <$dir/cmdline | grep -q .; } 2>/dev/null || continue
     awk -v pid=${dir#/proc/} -v cgroup="$(cut -d: -f3 $dir/cgroup 2>/dev/null)" '
         { value[$1] = $2 }
         END { print pid, cgroup, value["CapBnd:"], value["CapPrm:"], value["CapEff:"], value["CapInh:"],
