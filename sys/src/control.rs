@@ -152,6 +152,8 @@ pub enum ToInit {
     },
     /// The engine is up: its restart back-off starts afresh.
     Ready,
+    /// The services of the `user` slice are up, or will not be: what was hurried for their sake goes on as always.
+    UserSettled,
     /// The answer to [`ToEngine::Shutdown`].
     Stopped,
 }
@@ -277,6 +279,7 @@ impl ToInit {
             Self::Power { action } => object("power").text("action", action.as_str()),
             Self::Hostname { name } => object("hostname").text("name", name),
             Self::Ready => object("ready"),
+            Self::UserSettled => object("user-settled"),
             Self::Stopped => object("stopped"),
         }
         .encode()
@@ -306,6 +309,7 @@ impl ToInit {
                 name: object.take_text("name")?,
             },
             "ready" => Self::Ready,
+            "user-settled" => Self::UserSettled,
             "stopped" => Self::Stopped,
             _ => return Err(Malformed::Type(kind)),
         };

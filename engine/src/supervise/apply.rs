@@ -1,6 +1,6 @@
 //! From an event to what has to be done.
 
-use super::entry::Task;
+use super::entry::{Entry, Task};
 use super::worker::Job;
 use super::{Engine, Input, UNCLAIMED_MAX};
 use crate::clock::now_us;
@@ -10,6 +10,7 @@ use crate::healthcheck::Check;
 use crate::lifecycle::{Action, Ending, Event, State};
 use crate::readiness::register;
 use crate::record;
+use keelson_sys::control::ToInit;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Engine {
@@ -234,13 +235,22 @@ impl Engine {
             }
         }
         self.advance_shutdown();
+        self.note_user_settled();
         self.note_boot_complete();
     }
 
+    fn note_user_settled(&mut self) {
+        let mut user = self
+            .services
+            .values()
+            .filter(|entry| entry.definition.slice() == Slice::User);
+        if !self.user_settled && user.all(settled) {
+            self.user_settled = true;
+            self.shared.link.say(ToInit::UserSettled);
+        }
+    }
+
     fn note_boot_complete(&mut self) {
-        let settled = |entry: &super::Entry| {
-            entry.state().is_settled() || matches!(entry.state(), State::Backoff { .. })
-        };
         if self.boot_complete_us.is_some()
             || self.shutdown.is_some()
             || !self.services.values().all(settled)
@@ -256,6 +266,11 @@ impl Engine {
             self.shared.console.error(&format!("{error:#}"));
         }
     }
+}
+
+/// Nothing more is to be expected of it in this boot: it is up, has ended, or goes on failing.
+fn settled(entry: &Entry) -> bool {
+    entry.state().is_settled() || matches!(entry.state(), State::Backoff { .. })
 }
 
 /// `FILE:LINE:COLUMN: service NAME: MESSAGE`.

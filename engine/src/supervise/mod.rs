@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// So many exits of processes that nobody claims are remembered: one of them may be a container's whose number is
 /// about to be learnt.
@@ -77,6 +77,8 @@ struct Shared {
     limits: bool,
     /// Services run without seccomp, and that was said.
     unfiltered: Cell<bool>,
+    /// So many containers are made at once as there are processors: making one is nothing but work for them.
+    making: Semaphore,
     inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -91,6 +93,8 @@ pub struct Engine {
     own_output: Option<Pipe>,
     shutdown: Option<shutdown::Shutdown>,
     boot_complete_us: Option<u64>,
+    /// PID 1 knows that the services of the user slice have settled.
+    user_settled: bool,
     unclaimed: VecDeque<(i32, Ending)>,
     /// The output of services is thrown away, and that was said.
     discarding: bool,

@@ -22,7 +22,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 /// How long PID 1 may take to give back what it holds.
@@ -74,6 +74,7 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
         link,
         limits,
         unfiltered: Cell::new(false),
+        making: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         inputs,
     });
     let listener = listen(&shared, &mut legacy)?;
@@ -202,6 +203,7 @@ fn assemble(
         own_output: legacy.stored.remove(OWN_OUTPUT).map(Pipe::adopt),
         shutdown: None,
         boot_complete_us: complete.ok().and_then(|text| text.trim().parse().ok()),
+        user_settled: false,
         unclaimed: VecDeque::new(),
         discarding: false,
     };

@@ -123,6 +123,7 @@ async fn create(
     definition: &Definition,
     streams: Streams,
 ) -> Result<Process, Fault> {
+    let _turn = shared.making.acquire().await.context("the engine ends")?;
     let (options, name) = (&shared.options, &definition.name);
     let service = &definition.service;
     let image = options.image(&service.image);

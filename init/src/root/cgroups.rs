@@ -13,6 +13,13 @@ const SYSTEM_RESERVE_PERCENT: u64 = 12;
 /// The part of all process numbers that the applications may use.
 const USER_PIDS_PERCENT: u64 = 80;
 
+/// Shares of the processors, which count where several groups want one: applications leave the system what it needs.
+pub(crate) const WEIGHTS: [(&str, u16); 4] =
+    [(INIT, 1000), (ENGINE, 1000), ("system", 1000), ("user", 100)];
+/// The same until the user engine is up, which is what a boot is for.
+const BOOT_WEIGHTS: [(&str, u16); 4] =
+    [(INIT, 5000), (ENGINE, 5000), ("system", 100), ("user", 5000)];
+
 /// The group of PID 1 and its own children.
 pub(crate) const INIT: &str = "init";
 /// The group of the engine and its helpers.
@@ -41,10 +48,21 @@ pub(super) fn make_tree() {
     for group in ["", "system", "user"] {
         kmsg::tolerate("hand controllers down", hand_down(group));
     }
+    weigh(&BOOT_WEIGHTS);
     for (group, name, value) in limits() {
         kmsg::tolerate(
             "going on without a limit",
             files::set(file(group, name), &value),
+        );
+    }
+}
+
+/// Shares the processors out.
+pub(crate) fn weigh(weights: &[(&str, u16)]) {
+    for (group, weight) in weights {
+        kmsg::tolerate(
+            "going on without a share of the processors",
+            files::set(file(group, "cpu.weight"), &weight.to_string()),
         );
     }
 }
@@ -64,10 +82,6 @@ fn limits() -> Vec<(&'static str, &'static str, String)> {
         ("system", "memory.min", (64 * MIB).to_string()),
         (ENGINE, "memory.min", (16 * MIB).to_string()),
         (INIT, "memory.min", (4 * MIB).to_string()),
-        ("system", "cpu.weight", "1000".to_owned()),
-        (ENGINE, "cpu.weight", "1000".to_owned()),
-        (INIT, "cpu.weight", "1000".to_owned()),
-        ("user", "cpu.weight", "100".to_owned()),
     ];
     if let Some(bytes) = kmsg::tolerate("limit the applications' memory", user_memory_bytes()) {
         limits.push(("user", "memory.max", bytes.to_string()));

@@ -30,17 +30,17 @@ const MODULES: [&str; 24] = [
     "loop",
 ];
 
-/// Loads them; before them the drivers of network cards, whose links and addresses take their time, and after them
-/// those of all other devices, which udevd then finds in place. One that this kernel does not have as a module is
-/// skipped.
+/// Loads them, and the drivers of network cards, whose links and addresses take their time; those of all other devices
+/// are udevd's. One that this kernel does not have as a module is skipped.
 pub(super) fn load() {
     if let Some(library) = kmsg::tolerate("going on without kernel modules", Library::open()) {
         let devices = coldplug();
-        let (cards, others): (Vec<&str>, Vec<&str>) = devices
+        let cards = devices
             .iter()
             .map(String::as_str)
-            .partition(|alias| is_network_card(alias));
-        library.load_all(&[cards.as_slice(), &MODULES, &others].concat());
+            .filter(|alias| is_network_card(alias));
+        let requests: Vec<&str> = MODULES.into_iter().chain(cards).collect();
+        library.load_all(&requests);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Phase, Supervisor, TOKEN_ENGINE};
 use crate::cmdline::is_hostname;
+use crate::root::cgroups;
 use crate::{HURRY, files, kmsg};
 use keelson_sys::control::{Packet, ToInit};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -66,8 +67,9 @@ impl Supervisor {
             (ToInit::Hostname { name }, _) => {
                 kmsg::error(format_args!("{name:?} is no host name; it is ignored"))
             }
-            (ToInit::Ready, _) => {
-                self.backoff.ready();
+            (ToInit::Ready, _) => self.backoff.ready(),
+            (ToInit::UserSettled, _) => {
+                cgroups::weigh(&cgroups::WEIGHTS);
                 kmsg::tolerate("let the kernel take its time again", files::set(HURRY, "0"));
             }
             (ToInit::Stopped, _) => {

@@ -1,27 +1,31 @@
-//! Keelson as it is shipped, with a seed whose script asks.
+//! Keelson as it is shipped, with one more service: the script that waits for Docker.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::measure::ASK;
 use super::{Disk, System};
 use crate::harness::artifacts::Artifacts;
-use crate::harness::seed;
+use crate::harness::{process, seed};
 
-/// The system; its seed goes to `dir/keelson`.
+const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
+
+/// Builds it in `dir/keelson`, with a seed as a first boot has one.
 ///
 /// # Errors
-/// When the seed cannot be made or the artifacts cannot be read.
-pub fn system(artifacts: &Artifacts, dir: &Path) -> Result<System> {
+/// When the image or the seed cannot be made.
+pub fn build(dir: &Path) -> Result<System> {
     let dir = dir.join("keelson");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    let script: String = ASK.lines().map(|line| format!("      {line}\n")).collect();
-    let user_data = format!(
-        "#cloud-config\nwrite_files:\n  - path: /etc/ask.sh\n    content: |\n{script}\
-         runcmd:\n  - [sh, -c, bash /etc/ask.sh >/dev/ttyS0]\n"
-    );
+    let mut builder = Command::new("./mkimage.sh");
+    builder.args(["build", "--services", "qemu-tests/bench-services", "--output"]);
+    process::check(builder.arg(&dir), BUILD_DEADLINE)?;
+    let artifacts = Artifacts::open(&dir)?;
+    // A key of the right form that nobody has.
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA bench";
     Ok(System {
         name: "keelson",
         kernel: artifacts.kernel(),
@@ -33,7 +37,7 @@ pub fn system(artifacts: &Artifacts, dir: &Path) -> Result<System> {
                 format: "raw",
             },
             Disk {
-                path: seed::fat(&dir, &user_data)?,
+                path: seed::fat(&dir, &seed::usual(key))?,
                 format: "raw",
             },
         ],

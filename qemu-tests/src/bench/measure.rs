@@ -21,7 +21,7 @@ const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Prints the marker; run in the guest once it is up. `docker version` needs the daemon's answer; without its socket it
 /// would only fail, over and over, and slow down what is measured.
-pub const ASK: &str = include_str!("ask.sh");
+pub const ASK: &str = include_str!("../../bench-services/asker/ask.sh");
 
 /// What time is measured with.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 //!
 //! * [`floor`]: a shell script as PID 1 that starts dockerd and nothing else
 //! * [`debian`]: stock Debian 13 with systemd, docker.io and openssh-server
-//! * [`keelson`]: the image as it is shipped
+//! * [`keelson`]: the image as it is shipped, and the service that asks
 //! * [`measure`]: boots one of them and reads its figures
 //! * [`tree`]: file systems out of Debian packages
 //!
@@ -67,7 +67,7 @@ pub fn run(out: &Path, names: &[String], rounds: usize) -> Result<()> {
         let system = match name {
             "floor" => floor::build(&dir)?,
             "debian" => debian::build(&dir)?,
-            _ => keelson::system(&artifacts, &dir)?,
+            _ => keelson::build(&dir)?,
         };
         let ready = measure::Ready::prepare(&system)?;
         for clock in [Clock::Instructions, Clock::Wall] {

@@ -68,6 +68,7 @@ fn messages_to_init_have_the_documented_form() {
             r#"{"type":"hostname","name":"boat"}"#,
         ),
         (ToInit::Ready, r#"{"type":"ready"}"#),
+        (ToInit::UserSettled, r#"{"type":"user-settled"}"#),
         (ToInit::Stopped, r#"{"type":"stopped"}"#),
     ] {
         assert_eq!(String::from_utf8(message.encode()).unwrap(), text);
@@ -136,6 +137,7 @@ proptest! {
             ToInit::Ack { seq },
             ToInit::Power { action },
             ToInit::Ready,
+            ToInit::UserSettled,
             ToInit::Stopped,
         ] {
             prop_assert_eq!(ToInit::decode(&message.encode()).unwrap(), message);
