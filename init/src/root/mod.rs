@@ -14,7 +14,12 @@ pub(crate) mod seed;
 
 use crate::cmdline::Options;
 use crate::kmsg;
+use crate::storage::state;
 use crate::timeline::{Timeline, now_us};
+use std::path::Path;
+
+/// Where the state partition, or memory, is mounted.
+const STATE: &str = "/state";
 
 /// Prepares what the engine needs. A step that fails is reported and the next one is taken: an OS with a part
 /// missing is better than none.
@@ -35,6 +40,7 @@ pub(crate) fn prepare(options: &Options, timeline: &mut Timeline) {
 /// What nobody waits for; runs in a child of its own beside the engine.
 pub(crate) fn housekeeping() {
     let start_us = now_us();
+    kmsg::tolerate("going on with a small state partition", state::grow(Path::new(STATE)));
     kmsg::tolerate("make the machine id", identity::make_machine_id());
     kmsg::tolerate("feed the random seed", seed::restore());
     preload::load();

@@ -152,11 +152,30 @@ fn open(device: &Device, root: &Path, target: &Path) -> Result<()> {
         check(&program, &node)?;
         mount_ext4(&node, target).context("mount it after the check")?;
     }
-    kmsg::tolerate(
-        format_args!("let the file system on {} grow", node.display()),
-        grow_file_system(&file, target),
-    );
     Ok(())
+}
+
+/// Grows the file system of the state partition at `target` to its partition, when there is one. Nobody waits for it.
+pub(crate) fn grow(target: &Path) -> Result<()> {
+    let mounts = crate::files::get("/proc/mounts")?;
+    let Some(node) = ext4_node(&mounts, target) else {
+        return Ok(());
+    };
+    let device = File::open(node).with_context(|| format!("open {node}"))?;
+    grow_file_system(&device, target)
+        .with_context(|| format!("let the file system on {node} grow"))
+}
+
+/// The device of the ext4 file system that is mounted at `target`, from /proc/mounts (proc_mounts(5)).
+fn ext4_node<'a>(mounts: &'a str, target: &Path) -> Option<&'a str> {
+    let mut found = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        match (words.next(), words.next(), words.next()) {
+            (Some(node), Some(place), Some("ext4")) if Path::new(place) == target => Some(node),
+            _ => None,
+        }
+    });
+    found.next()
 }
 
 fn read_superblock(file: &File) -> Result<Superblock> {
