@@ -45,7 +45,7 @@ pub(crate) fn state(root: &Path, id: &str) -> anyhow::Result<Value> {
     let mut state = json!({
         "ociVersion": libcontainer::oci_spec::runtime::VERSION,
         "id": id,
-        "status": status.to_string(),
+        "status": status.to_string().to_lowercase(),
         "bundle": existing.record.bundle,
         "annotations": existing.container.state.annotations.clone().unwrap_or_default(),
     });

@@ -151,6 +151,12 @@ impl World {
             .expect("the engine says something to PID 1")
     }
 
+    /// Waits until the engine is up. There are no services of the user slice here: they have settled before.
+    pub(crate) fn is_up(&self) {
+        assert_eq!(self.said(), ToInit::UserSettled);
+        assert_eq!(self.said(), ToInit::Ready);
+    }
+
     /// Reads what the engine tells until a line has this in it; returns all of them, that one last.
     pub(crate) fn wait_for(&self, text: &str) -> Vec<String> {
         let (deadline, mut lines) = (Instant::now() + PATIENCE, Vec::new());

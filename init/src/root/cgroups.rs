@@ -14,11 +14,19 @@ const SYSTEM_RESERVE_PERCENT: u64 = 12;
 const USER_PIDS_PERCENT: u64 = 80;
 
 /// Shares of the processors, which count where several groups want one: applications leave the system what it needs.
-pub(crate) const WEIGHTS: [(&str, u16); 4] =
-    [(INIT, 1000), (ENGINE, 1000), ("system", 1000), ("user", 100)];
+pub(crate) const WEIGHTS: [(&str, u16); 4] = [
+    (INIT, 1000),
+    (ENGINE, 1000),
+    ("system", 1000),
+    ("user", 100),
+];
 /// The same until the user engine is up, which is what a boot is for.
-const BOOT_WEIGHTS: [(&str, u16); 4] =
-    [(INIT, 5000), (ENGINE, 5000), ("system", 100), ("user", 5000)];
+const BOOT_WEIGHTS: [(&str, u16); 4] = [
+    (INIT, 5000),
+    (ENGINE, 5000),
+    ("system", 100),
+    ("user", 5000),
+];
 
 /// The group of PID 1 and its own children.
 pub(crate) const INIT: &str = "init";

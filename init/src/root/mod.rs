@@ -40,7 +40,10 @@ pub(crate) fn prepare(options: &Options, timeline: &mut Timeline) {
 /// What nobody waits for; runs in a child of its own beside the engine.
 pub(crate) fn housekeeping() {
     let start_us = now_us();
-    kmsg::tolerate("going on with a small state partition", state::grow(Path::new(STATE)));
+    kmsg::tolerate(
+        "going on with a small state partition",
+        state::grow(Path::new(STATE)),
+    );
     kmsg::tolerate("make the machine id", identity::make_machine_id());
     kmsg::tolerate("feed the random seed", seed::restore());
     preload::load();

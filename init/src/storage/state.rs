@@ -162,8 +162,7 @@ pub(crate) fn grow(target: &Path) -> Result<()> {
         return Ok(());
     };
     let device = File::open(node).with_context(|| format!("open {node}"))?;
-    grow_file_system(&device, target)
-        .with_context(|| format!("let the file system on {node} grow"))
+    grow_file_system(&device, target).with_context(|| format!("let the file system on {node} grow"))
 }
 
 /// The device of the ext4 file system that is mounted at `target`, from /proc/mounts (proc_mounts(5)).

@@ -21,11 +21,17 @@ pub fn build(dir: &Path) -> Result<System> {
     let dir = dir.join("keelson");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let mut builder = Command::new("./mkimage.sh");
-    builder.args(["build", "--services", "qemu-tests/bench-services", "--output"]);
+    builder.args([
+        "build",
+        "--services",
+        "qemu-tests/bench-services",
+        "--output",
+    ]);
     process::check(builder.arg(&dir), BUILD_DEADLINE)?;
     let artifacts = Artifacts::open(&dir)?;
     // A key of the right form that nobody has.
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA bench";
+    let key =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA bench";
     Ok(System {
         name: "keelson",
         kernel: artifacts.kernel(),

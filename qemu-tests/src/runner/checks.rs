@@ -48,8 +48,8 @@ pub fn sources() -> Vec<Check> {
             "cargo clippy --locked --profile tool --workspace --all-targets -- -D warnings",
         ),
         Check::new(
-            "the unit tests of config and cli pass",
-            "cargo test --locked --profile tool -p keelson-config -p keelson-cli --lib --bins",
+            "the tests of every crate pass",
+            "cargo test --quiet --locked --profile tool --workspace",
         ),
         Check::new(
             "the shell scripts can be parsed",

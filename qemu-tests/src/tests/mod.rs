@@ -36,9 +36,6 @@ macro_rules! tests {
     };
 }
 
-/// Tests that pass on every run: a run without names makes these and counts the others as skipped.
-pub const STEADY: [&str; 0] = [];
-
 /// All tests, in the order in which they run: those that share a booted machine stand together.
 pub fn all() -> Vec<Test> {
     tests! {
