@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use libcontainer::container::ContainerStatus;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::{Value, json};
 
@@ -44,6 +45,11 @@ pub(crate) fn exec(root: &Path, options: &ExecOptions) -> anyhow::Result<ExitCod
     if process["terminal"] == true {
         bail!("process.terminal is not supported");
     }
+    let init = existing
+        .container
+        .pid()
+        .context("the container has no init")?;
+    find_program(init.as_raw(), &process)?;
     let confinement = confine(&config["linux"]["seccomp"], &mut process)?;
 
     let process_file =
@@ -93,6 +99,32 @@ fn requested_process(config: &Value, options: &ExecOptions) -> anyhow::Result<Va
     process["args"] = json!(options.arguments);
     process["terminal"] = false.into();
     Ok(process)
+}
+
+/// Makes sure that the program is there: libcontainer waits for ever for an added process that cannot begin.
+fn find_program(init: i32, process: &Value) -> anyhow::Result<()> {
+    let name = process["args"][0]
+        .as_str()
+        .context("process.args names no program")?;
+    let root = format!("/proc/{init}/root");
+    let root = open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {root}"))?;
+    let directories: Vec<&str> = if name.contains('/') {
+        vec![process["cwd"].as_str().unwrap_or("/")]
+    } else {
+        let environment = process["env"].as_array().into_iter().flatten();
+        let mut path = environment.filter_map(|entry| entry.as_str()?.strip_prefix("PATH="));
+        path.next().unwrap_or("/bin:/usr/bin").split(':').collect()
+    };
+    let is_there = |directory: &str| {
+        let path = Path::new("/").join(directory).join(name);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+    };
+    if !directories.into_iter().any(is_there) {
+        bail!("the container has no program {name}");
+    }
+    Ok(())
 }
 
 /// libcontainer starts added processes without the container's seccomp profile. They put it on themselves
