@@ -74,7 +74,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "a-read-only-root-keeps-its-other-mount-flags",
-        needs: &[Need::Keelson],
+        needs: &[],
         run: root_flags,
     },
 ];

@@ -20,7 +20,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "exec-is-confined-as-the-container-is",
-        needs: &[Need::Keelson], // crun wants --no-new-privs said again
+        needs: &[],
         run: confined,
     },
     Case {
