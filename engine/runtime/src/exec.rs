@@ -8,7 +8,6 @@ use anyhow::{Context as _, bail};
 use libcontainer::container::ContainerStatus;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::{Value, json};
 
@@ -45,20 +44,23 @@ pub(crate) fn exec(root: &Path, options: &ExecOptions) -> anyhow::Result<ExitCod
     if process["terminal"] == true {
         bail!("process.terminal is not supported");
     }
-    let init = existing
-        .container
-        .pid()
-        .context("the container has no init")?;
-    find_program(init.as_raw(), &process)?;
     let confinement = confine(&config["linux"]["seccomp"], &mut process)?;
 
-    let process_file =
-        container_directory(root, id).join(format!("exec-{}.json", std::process::id()));
+    let directory = container_directory(root, id);
+    let process_file = directory.join(format!("exec-{}.json", std::process::id()));
     fs::write(&process_file, process.to_string())
         .with_context(|| format!("write {}", process_file.display()))?;
+    // One process at a time is added, so that what libcontainer leaves behind can be told from what it needs.
+    let only = fs::File::open(&config_path)
+        .and_then(|file| file.lock().map(|()| file))
+        .with_context(|| format!("lock {}", config_path.display()))?;
     let pid = build(root, options, &process_file, confinement);
-    fs::remove_file(&process_file).with_context(|| format!("remove {}", process_file.display()))?;
+    let removed = fs::remove_file(&process_file)
+        .with_context(|| format!("remove {}", process_file.display()))
+        .and_then(|()| remove_start_sockets(&directory));
+    drop(only);
     let pid = pid?;
+    removed?;
     if options.detach {
         Ok(ExitCode::SUCCESS)
     } else {
@@ -89,6 +91,22 @@ fn build(
     Pid::from_raw(pid.as_raw()).context("the process has no number")
 }
 
+/// Removes the sockets over which added processes were told to begin: libcontainer leaves one behind each time.
+fn remove_start_sockets(directory: &Path) -> anyhow::Result<()> {
+    let failed = || format!("clear {}", directory.display());
+    for entry in fs::read_dir(directory).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(b"tenant-notify-")
+        {
+            fs::remove_file(entry.path()).with_context(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// The process asked for: from a file, or the container's own with another command.
 fn requested_process(config: &Value, options: &ExecOptions) -> anyhow::Result<Value> {
     if let Some(path) = &options.process {
@@ -99,32 +117,6 @@ fn requested_process(config: &Value, options: &ExecOptions) -> anyhow::Result<Va
     process["args"] = json!(options.arguments);
     process["terminal"] = false.into();
     Ok(process)
-}
-
-/// Makes sure that the program is there: libcontainer waits for ever for an added process that cannot begin.
-fn find_program(init: i32, process: &Value) -> anyhow::Result<()> {
-    let name = process["args"][0]
-        .as_str()
-        .context("process.args names no program")?;
-    let root = format!("/proc/{init}/root");
-    let root = open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .with_context(|| format!("open {root}"))?;
-    let directories: Vec<&str> = if name.contains('/') {
-        vec![process["cwd"].as_str().unwrap_or("/")]
-    } else {
-        let environment = process["env"].as_array().into_iter().flatten();
-        let mut path = environment.filter_map(|entry| entry.as_str()?.strip_prefix("PATH="));
-        path.next().unwrap_or("/bin:/usr/bin").split(':').collect()
-    };
-    let is_there = |directory: &str| {
-        let path = Path::new("/").join(directory).join(name);
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
-    };
-    if !directories.into_iter().any(is_there) {
-        bail!("the container has no program {name}");
-    }
-    Ok(())
 }
 
 /// libcontainer starts added processes without the container's seccomp profile. They put it on themselves

@@ -3,6 +3,7 @@
 //! Limits and device rules need a machine whose cgroup controllers belong to cgroup v2, and rights that build
 //! machines often lack; a kernel of one's own has both. `KEELSON_VM_KERNEL` names a kernel image (Debian's cloud
 //! flavour does: nothing but an initrd is used). `KEELSON_VM_ARGUMENTS` goes to the suite: a pattern, or `--time,20`.
+//! The suite is an example of this crate and must have been built.
 
 use std::collections::BTreeSet;
 use std::fs;

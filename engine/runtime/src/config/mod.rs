@@ -33,7 +33,11 @@ pub(crate) fn read(bundle: &Path, id: &str) -> anyhow::Result<Explicit> {
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let config =
         serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
-    make_explicit(config, bundle, id).with_context(|| path.display().to_string())
+    let explicit = make_explicit(config, bundle, id).with_context(|| path.display().to_string())?;
+    // libcontainer's error does not say which directory it was.
+    let root = explicit.config["root"]["path"].as_str().unwrap_or_default();
+    fs::metadata(root).with_context(|| format!("root.path {root}"))?;
+    Ok(explicit)
 }
 
 fn make_explicit(mut config: Value, bundle: &Path, id: &str) -> anyhow::Result<Explicit> {

@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// How long a container may take to end by itself.
+/// How long a container, or a command of a runtime, may take to end by itself.
 const END_DEADLINE: Duration = Duration::from_secs(60);
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -121,15 +121,38 @@ impl Workplace {
         })
     }
 
-    /// Runs a command of the runtime to its end.
+    /// Runs a command of the runtime to its end, which must come within the deadline.
+    ///
+    /// What it prints goes to files: with pipes, a process that outlives the command and holds them would be waited for.
     pub(crate) fn call(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
-        let output = self.command(arguments).stdin(Stdio::null()).output();
-        let output = output.with_context(|| format!("run {}", self.runtime.path.display()))?;
+        let (out, err) = (self.output("call", "out"), self.output("call", "err"));
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(File::create(&out)?)
+            .stderr(File::create(&err)?)
+            .spawn()
+            .with_context(|| format!("run {}", self.runtime.path.display()))?;
+        let deadline = Instant::now() + END_DEADLINE;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                let said = fs::read_to_string(&err)?;
+                bail!("{arguments:?} did not end within {END_DEADLINE:?}; it said {said:?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let read =
+            |path| fs::read(path).map(|text| String::from_utf8_lossy(&text).trim().to_owned());
         Ok(Answer {
-            ok: output.status.success(),
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ok: status.success(),
+            code: status.code().unwrap_or(-1),
+            stdout: read(&out)?,
+            stderr: read(&err)?,
         })
     }
 
@@ -276,7 +299,21 @@ impl Drop for Container<'_> {
     fn drop(&mut self) {
         // A case that has deleted its container gets an error here, which is as it should be.
         let _ = self.place.call(&["delete", "--force", &self.id]);
-        let _ = waitpid(Pid::from_raw(self.pid), None);
+        // Its first process ends only when every process of its PID namespace was waited for, orphans that a runtime
+        // has left to this process too.
+        let deadline = Instant::now() + END_DEADLINE;
+        let own = Pid::from_raw(self.pid);
+        while waitpid(own, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+            if Instant::now() > deadline {
+                println!(
+                    "container {} did not end within {END_DEADLINE:?} after its removal",
+                    self.id
+                );
+                return;
+            }
+            let _ = waitpid(None, Some(WaitPidFlag::WNOHANG));
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

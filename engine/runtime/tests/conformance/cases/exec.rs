@@ -20,7 +20,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "exec-is-confined-as-the-container-is",
-        needs: &[],
+        needs: &[Need::Keelson], // crun's exec takes no_new_privs from an option of its own only
         run: confined,
     },
     Case {
@@ -177,7 +177,11 @@ fn missing(place: &Workplace) -> anyhow::Result<()> {
     let container = running(place, |_| {})?;
     let answer = container.exec(&["no-such-program"])?;
     same("exec's success", answer.ok, false)?;
-    contains("the reason", &answer.stderr, "no-such-program")
+    contains("the reason", &answer.stderr, "no-such-program")?;
+    fs::write(place.rootfs().join("etc/text"), "text")?;
+    let answer = container.exec(&["/etc/text"])?;
+    same("success with a file that is no program", answer.ok, false)?;
+    contains("the reason", &answer.stderr, "/etc/text")
 }
 
 fn no_records(place: &Workplace) -> anyhow::Result<()> {

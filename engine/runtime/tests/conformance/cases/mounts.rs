@@ -171,6 +171,8 @@ fn later_mount(place: &Workplace, propagation: &str) -> anyhow::Result<bool> {
 fn look(place: &Workplace, source: &str, below: &str, propagation: &str) -> anyhow::Result<bool> {
     let mut config =
         place.config("echo up; while ! test -e /m/go; do sleep 0.02; done; ls /m/below");
+    // Without it a runtime is free to cut every mount off first: crun does.
+    config["linux"]["rootfsPropagation"] = propagation.into();
     add(
         &mut config,
         json!({ "destination": "/m", "type": "bind", "source": source, "options": ["rbind", propagation] }),
