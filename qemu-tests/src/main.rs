@@ -71,12 +71,17 @@ fn run(options: &Options) -> Result<bool> {
     let mut images_built = true;
     if !options.no_checks {
         if options.names.is_empty() {
-            for check in checks::sources() {
-                report.step(check.name, None, || check.run());
+            for check in checks::SOURCES {
+                report.step(check.name, None, check.run);
             }
         }
-        for check in checks::images() {
-            images_built &= report.step(check.name, None, || check.run());
+        for check in checks::IMAGES {
+            images_built &= report.step(check.name, None, check.run);
+        }
+        if options.names.is_empty() {
+            for check in checks::KERNEL {
+                report.step(check.name, None, check.run);
+            }
         }
     }
     if !chosen.is_empty() {

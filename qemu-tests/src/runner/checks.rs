@@ -4,70 +4,88 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// A check: its name and the command that makes it.
+/// A check.
 pub struct Check {
     /// What it shows.
     pub name: &'static str,
-    words: Vec<String>,
-}
-
-impl Check {
-    fn new(name: &'static str, line: &str) -> Self {
-        Check {
-            name,
-            words: line.split_whitespace().map(String::from).collect(),
-        }
-    }
-
-    /// Makes it; its output goes to ours.
-    ///
-    /// # Errors
-    /// When it fails.
-    pub fn run(&self) -> Result<()> {
-        let (program, arguments) = self.words.split_first().context("an empty check")?;
-        let status = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .status();
-        let status = status.with_context(|| format!("starting {program}"))?;
-        ensure!(
-            status.success(),
-            "`{}` ended with {status}",
-            self.words.join(" ")
-        );
-        Ok(())
-    }
+    /// Makes it; its output goes to ours. Fails when what it checks does not hold.
+    pub run: fn() -> Result<()>,
 }
 
 /// Checks of the sources.
-pub fn sources() -> Vec<Check> {
-    vec![
-        Check::new("the sources are formatted", "cargo fmt --check"),
-        Check::new(
-            "the sources have no lints",
-            "cargo clippy --locked --profile tool --workspace --all-targets -- -D warnings",
-        ),
-        Check::new(
-            "the tests of every crate pass",
-            "cargo test --quiet --locked --profile tool --workspace",
-        ),
-        Check::new(
-            "the shell scripts can be parsed",
-            "sh -n mkimage.sh qemu-tests/run .ci/run",
-        ),
-    ]
-}
+pub const SOURCES: [Check; 5] = [
+    Check {
+        name: "the sources are formatted",
+        run: || command("cargo fmt --check"),
+    },
+    Check {
+        name: "the sources have no lints",
+        run: || {
+            command("cargo clippy --locked --profile tool --workspace --all-targets -- -D warnings")
+        },
+    },
+    Check {
+        name: "the dependencies are as deny.toml says",
+        run: dependencies,
+    },
+    Check {
+        name: "the tests of every crate pass",
+        run: || command("cargo test --quiet --locked --profile tool --workspace"),
+    },
+    Check {
+        name: "the shell scripts can be parsed",
+        run: || command("sh -n mkimage.sh qemu-tests/run .ci/run"),
+    },
+];
 
 /// The image as it is shipped, and with the tests' own services.
-pub fn images() -> Vec<Check> {
-    vec![
-        Check::new(
-            "the image can be built",
-            "cargo run --locked --profile tool -p keelson-images -- build",
-        ),
-        Check::new(
-            "the test image can be built",
-            "cargo run --locked --profile tool -p keelson-images -- build --services qemu-tests/services --output out/test",
-        ),
-    ]
+pub const IMAGES: [Check; 2] = [
+    Check {
+        name: "the image can be built",
+        run: || command("cargo run --locked --profile tool -p keelson-images -- build"),
+    },
+    Check {
+        name: "the test image can be built",
+        run: || {
+            command(
+                "cargo run --locked --profile tool -p keelson-images -- build --services qemu-tests/services --output out/test",
+            )
+        },
+    },
+];
+
+/// What needs the image's kernel.
+pub const KERNEL: [Check; 1] = [Check {
+    name: "the runtime does what an OCI runtime must, and crun the same",
+    run: || {
+        command("cargo build --quiet --locked --profile tool -p keelson-runtime --examples")?;
+        command(
+            "env KEELSON_VM_KERNEL=../../out/vmlinuz cargo test --locked --profile tool -p keelson-runtime --test vm -- --ignored --nocapture",
+        )
+    },
+}];
+
+/// Debian has no cargo-deny, so it is built first.
+fn dependencies() -> Result<()> {
+    command(
+        "cargo install --quiet --locked --debug --no-default-features --root out/cargo --target-dir out/target/cargo-deny cargo-deny@0.20.2",
+    )?;
+    command("out/cargo/bin/cargo-deny --offline --log-level error check licenses bans sources")?;
+    if command("out/cargo/bin/cargo-deny fetch db").is_err() {
+        println!("      advisories: NOT CHECKED, their database cannot be fetched from here");
+        return Ok(());
+    }
+    command("out/cargo/bin/cargo-deny --offline check advisories")
+}
+
+fn command(line: &str) -> Result<()> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("an empty command")?;
+    let status = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .status();
+    let status = status.with_context(|| format!("starting {program}"))?;
+    ensure!(status.success(), "`{line}` ended with {status}");
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Checks, the list of tests, the report.
 //!
-//! * [`checks`]: format, lints, unit tests, shell syntax, building the images
+//! * [`checks`]: format, lints, dependencies, unit tests, shell syntax, building the images, the OCI runtime
 //! * [`report`]: what passed, what failed, and where to look
 //! * [`select`]: which tests are meant by the names on the command line
 
