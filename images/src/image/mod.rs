@@ -3,13 +3,16 @@
 //! - `tree.rs`: a root file system in a directory
 //! - `content.rs`: files and directories of a recipe
 //! - `accounts.rs`: users and groups
+//! - `prelink.rs`: a fixed address for position-independent programs
 //! - `finish.rs`: library cache and certificates, as maintainer scripts would make them
 
 mod accounts;
 mod content;
 mod finish;
+mod prelink;
 mod tree;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -30,6 +33,7 @@ pub(crate) const CODE: &[&str] = &[
     include_str!("accounts.rs"),
     include_str!("content.rs"),
     include_str!("finish.rs"),
+    include_str!("prelink.rs"),
     include_str!("tree.rs"),
     include_str!("../glob.rs"),
 ];
@@ -112,6 +116,13 @@ fn fill(
             &format!("usr/bin/{name}"),
             &programs.path(name, Profile::Release)?,
         )?;
+    }
+    for path in &recipe.prelink {
+        let path = path.relative();
+        let place = tree.place(path)?;
+        let mut bytes = fs::read(&place).with_context(|| format!("reading /{path}"))?;
+        prelink::prelink(&mut bytes).with_context(|| format!("prelinking /{path}"))?;
+        fs::write(&place, bytes).with_context(|| format!("writing /{path}"))?;
     }
     finish::library_cache(tree)
 }

@@ -23,6 +23,9 @@ pub(crate) struct ServiceImage {
     /// Patterns of paths that are not taken from the packages.
     #[serde(default)]
     pub(crate) drop: Vec<String>,
+    /// Position-independent programs of the packages that get a fixed address.
+    #[serde(default)]
+    pub(crate) prelink: Vec<TreePath>,
     /// Directories that are made.
     #[serde(default)]
     pub(crate) directories: Vec<Directory>,

@@ -38,7 +38,9 @@ pub(crate) fn extend(
         image,
         epoch_seconds,
     )?;
-    command::run(Command::new("fsck.erofs").arg(image)).context("checking the root file system")?;
+    // With --extract it reads the files too, and throws away what it has read.
+    command::run(Command::new("fsck.erofs").arg("--extract").arg(image))
+        .context("checking the root file system")?;
     Ok(())
 }
 
