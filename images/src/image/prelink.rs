@@ -1,8 +1,8 @@
 //! Gives a position-independent program a fixed address, as `prelink --reloc-only` did.
 //!
-//! Programs in Go hold a pointer table of a third of their size. In a position-independent one the dynamic loader
-//! writes every pointer of it at each start: all its pages are read, decompressed, copied and kept, though the program
-//! goes on to use few of them. With the address fixed the pointers stand in the file, and pages are read when they are used.
+//! Of dockerd's 94 MB, 31 MB are tables with pointers (`.data.rel.ro`). In a position-independent program the dynamic
+//! loader writes every one of them at each start, and each page that it writes is copied and kept in memory. With the
+//! address fixed the pointers stand in the file, and the pages stay shared with the page cache.
 //! What is given up is the random address of the program's own image; Debian links containerd and runc that way itself.
 //!
 //! Formats: System V ABI, "Object Files" and "Dynamic Linking"; its AMD64 supplement, table 4.9 (relocation types).
