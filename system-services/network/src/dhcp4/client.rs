@@ -267,13 +267,13 @@ impl Task {
             .map_err(io::Error::other)?
     }
 
-    fn encode(&self, request: &Request) -> Vec<u8> {
+    fn encode(&self, request: &Request) -> io::Result<Vec<u8>> {
         log!(Debug, "{}: sends {request:?}", self.setup.name);
         let identity = Identity {
             hardware_address: self.setup.hardware_address,
             host_name: (self.setup.host_name)(),
         };
-        request.encode(&identity)
+        request.encode(&identity).map_err(io::Error::other)
     }
 
     fn listen(&mut self) -> io::Result<&Watched<PacketSocket>> {
@@ -290,12 +290,12 @@ impl Task {
 
     fn broadcast(&mut self, request: &Request) -> io::Result<()> {
         let source = request.client.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let packet = datagram::build(source, Ipv4Addr::BROADCAST, &self.encode(request));
+        let packet = datagram::build(source, Ipv4Addr::BROADCAST, &self.encode(request)?);
         self.listen()?.get().send(EVERYBODY, &packet)
     }
 
     fn unicast(&mut self, server: Ipv4Addr, from: Ipv4Addr, request: &Request) -> io::Result<()> {
-        let message = self.encode(request);
+        let message = self.encode(request)?;
         self.listen()?;
         self.renewal = None; // a former one has the port
         let socket = UdpSocket::bind((from, datagram::CLIENT_PORT))?;

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use dhcproto::v4::{Decoder, OptionCode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::message::Reply;
-use super::options::{self, is_host};
+use super::options::is_host;
 
 /// A lease time that never ends (RFC 2131 3.3).
 const INFINITE_S: u32 = u32::MAX;
@@ -78,14 +79,14 @@ impl Lease {
         if !is_host(address) {
             return Err(LeaseError::Address(address));
         }
-        let lifetime_s = options
-            .word(options::LEASE_TIME)
+        let seconds = |code| options.decode(code, Decoder::read_u32);
+        let lifetime_s = seconds(OptionCode::AddressLeaseTime)
             .filter(|s| *s > 0)
             .ok_or(LeaseError::NoLifetime)?;
         let (renew_s, rebind_s) = renewal_times(
             lifetime_s,
-            options.word(options::RENEWAL_TIME),
-            options.word(options::REBINDING_TIME),
+            seconds(OptionCode::Renewal),
+            seconds(OptionCode::Rebinding),
         );
         Ok(Self {
             address,
@@ -97,11 +98,11 @@ impl Lease {
             renew_s,
             rebind_s,
             routes: options.routes(),
-            name_servers: options.hosts(options::NAME_SERVER),
+            name_servers: options.hosts(OptionCode::DomainNameServer),
             search: options.search(),
-            time_servers: options.hosts(options::NTP_SERVER),
+            time_servers: options.hosts(OptionCode::NtpServers),
             mtu: options
-                .half(options::INTERFACE_MTU)
+                .decode(OptionCode::InterfaceMtu, Decoder::read_u16)
                 .filter(|mtu| *mtu >= SMALLEST_MTU),
             host_name: options.host_name(),
         })
@@ -181,6 +182,39 @@ mod tests {
         assert_eq!(renewal_times(3600, Some(3000), Some(100)), (100, 100));
         assert_eq!(renewal_times(3600, Some(4000), Some(5000)), (1800, 3150));
         assert_eq!(renewal_times(3600, Some(0), Some(0)), (1800, 3150));
+    }
+
+    #[test]
+    fn an_acknowledgement_says_all_that_a_lease_holds() {
+        let mut bytes = vec![0; 240];
+        bytes[..3].copy_from_slice(&[2, 1, 6]);
+        bytes[16..20].copy_from_slice(&[10, 0, 0, 5]);
+        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+        bytes.extend_from_slice(&[53, 1, 5, 54, 4, 10, 0, 0, 1, 1, 4, 255, 255, 0, 0]);
+        bytes.extend_from_slice(&[51, 4, 0, 0, 14, 16, 58, 4, 0, 0, 0, 60, 59, 4, 0, 0, 0, 120]);
+        bytes.extend_from_slice(&[3, 4, 10, 0, 0, 1, 6, 8, 10, 0, 0, 2, 10, 0, 0, 3]);
+        bytes.extend_from_slice(&[42, 4, 10, 0, 0, 4, 26, 2, 5, 120]);
+        bytes.extend_from_slice(b"\x0c\x04node\x0f\x07example\x77\x0b\x04labs\x04test\0\xff");
+        let reply = Reply::decode(&bytes).unwrap();
+        let expected = Lease {
+            address: Ipv4Addr::new(10, 0, 0, 5),
+            prefix_len: 16,
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            lifetime_s: 3600,
+            renew_s: 60,
+            rebind_s: 120,
+            routes: vec![LeaseRoute {
+                destination: Ipv4Addr::UNSPECIFIED,
+                prefix_len: 0,
+                gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            }],
+            name_servers: vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)],
+            search: vec!["labs.test".into()],
+            time_servers: vec![Ipv4Addr::new(10, 0, 0, 4)],
+            mtu: Some(1400),
+            host_name: Some("node".into()),
+        };
+        assert_eq!(Lease::from_reply(&reply, None), Ok(expected));
     }
 
     proptest! {

@@ -2,19 +2,17 @@
 
 use std::net::Ipv4Addr;
 
+use dhcproto::v4::borrowed::{self, DhcpOptionIterator};
+use dhcproto::v4::{
+    Decoder, DhcpOption, Encodable, EncodeResult, HType, MIN_PACKET_SIZE, Message, MessageType,
+    Opcode, OptionCode,
+};
+
 use super::options::{self, Options};
 
 /// The largest message we take: what one Ethernet frame holds beside the headers.
 const LARGEST_MESSAGE: u16 = 1472;
-/// Some relays and servers drop what is shorter than BOOTP's message (RFC 1542 2.1).
-const SHORTEST_MESSAGE: usize = 300;
-/// Up to the options, the magic number in front of them included.
-const HEADER: usize = 240;
-const MAGIC: [u8; 4] = [99, 130, 83, 99];
-const BOOT_REQUEST: u8 = 1;
-const BOOT_REPLY: u8 = 2;
-/// The hardware type Ethernet (RFC 1700) and the length of its addresses.
-const ETHERNET: u8 = 1;
+/// The length of an Ethernet address.
 const ETHERNET_LENGTH: u8 = 6;
 
 /// Which request it is.
@@ -57,51 +55,54 @@ pub struct Identity {
 
 impl Request {
     /// The bytes of the message.
-    pub fn encode(&self, identity: &Identity) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER];
-        bytes[..3].copy_from_slice(&[BOOT_REQUEST, ETHERNET, ETHERNET_LENGTH]);
-        bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
-        bytes[8..10].copy_from_slice(&self.elapsed_s.to_be_bytes());
-        bytes[12..16].copy_from_slice(&self.client.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
-        bytes[28..34].copy_from_slice(&identity.hardware_address);
-        bytes[236..].copy_from_slice(&MAGIC);
-        let mut options = Options::default();
-        options.set(options::MESSAGE_TYPE, &[self.kind as u8]);
-        let mut client_id = vec![ETHERNET];
-        client_id.extend_from_slice(&identity.hardware_address);
-        options.set(options::CLIENT_IDENTIFIER, &client_id);
+    ///
+    /// # Errors
+    /// Those of the encoder, which has no reason for any with these options.
+    pub fn encode(&self, identity: &Identity) -> EncodeResult<Vec<u8>> {
+        let none = Ipv4Addr::UNSPECIFIED;
+        let client = self.client.unwrap_or(none);
+        let hardware_address = &identity.hardware_address;
+        let mut message =
+            Message::new_with_id(self.xid, client, none, none, none, hardware_address);
+        message.set_secs(self.elapsed_s);
+        let options = message.opts_mut();
+        options.insert(DhcpOption::MessageType((self.kind as u8).into()));
+        options.insert(DhcpOption::ClientIdentifier(
+            [&[HType::Eth.into()], &hardware_address[..]].concat(),
+        ));
         if let Some(address) = self.requested {
-            options.set(options::REQUESTED_ADDRESS, &address.octets());
+            options.insert(DhcpOption::RequestedIpAddress(address));
         }
         if let Some(server) = self.server {
-            options.set(options::SERVER_IDENTIFIER, &server.octets());
+            options.insert(DhcpOption::ServerIdentifier(server));
         }
         if self.kind != RequestKind::Decline {
-            options.set(options::LARGEST_MESSAGE, &LARGEST_MESSAGE.to_be_bytes());
-            options.set(options::PARAMETER_LIST, &WANTED);
+            options.insert(DhcpOption::MaxMessageSize(LARGEST_MESSAGE));
+            options.insert(DhcpOption::ParameterRequestList(WANTED.to_vec()));
             if let Some(name) = &identity.host_name {
-                options.set(options::HOST_NAME, name.as_bytes());
+                options.insert(DhcpOption::Hostname(name.clone()));
             }
         }
-        options.write(&mut bytes);
-        bytes.resize(bytes.len().max(SHORTEST_MESSAGE), 0);
-        bytes
+        let mut bytes = message.to_vec()?;
+        // Some relays and servers drop what is shorter than BOOTP's message (RFC 1542 2.1).
+        bytes.resize(bytes.len().max(MIN_PACKET_SIZE), 0);
+        Ok(bytes)
     }
 }
 
 /// What we ask servers to tell; routes before the router (RFC 3442).
-const WANTED: [u8; 11] = [
-    options::SUBNET_MASK,
-    options::CLASSLESS_ROUTES,
-    options::ROUTER,
-    options::NAME_SERVER,
-    options::HOST_NAME,
-    options::DOMAIN_NAME,
-    options::DOMAIN_SEARCH,
-    options::INTERFACE_MTU,
-    options::NTP_SERVER,
-    options::RENEWAL_TIME,
-    options::REBINDING_TIME,
+const WANTED: [OptionCode; 11] = [
+    OptionCode::SubnetMask,
+    OptionCode::ClasslessStaticRoute,
+    OptionCode::Router,
+    OptionCode::DomainNameServer,
+    OptionCode::Hostname,
+    OptionCode::DomainName,
+    OptionCode::DomainSearch,
+    OptionCode::InterfaceMtu,
+    OptionCode::NtpServers,
+    OptionCode::Renewal,
+    OptionCode::Rebinding,
 ];
 
 /// Which answer it is.
@@ -135,34 +136,40 @@ pub struct Reply {
 impl Reply {
     /// Reads a message; `None` for what is no answer of a DHCP server to an Ethernet client.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
-        if header[..3] != [BOOT_REPLY, ETHERNET, ETHERNET_LENGTH] || header[236..] != MAGIC {
+        let message = borrowed::Message::new(bytes).ok()?;
+        // Before `chaddr` is called, which trusts the length.
+        if message.opcode() != Opcode::BootReply
+            || message.htype() != HType::Eth
+            || message.hlen() != ETHERNET_LENGTH
+        {
             return None;
         }
-        let mut options = Options::default();
-        options.read(rest);
-        let overload = options.byte(options::OVERLOAD).unwrap_or(0);
-        for (bit, field) in [(1, &header[108..236]), (2, &header[44..108])] {
-            if overload & bit != 0 {
-                options.read(field);
-            }
-        }
-        let kind = match options.byte(options::MESSAGE_TYPE)? {
-            2 => ReplyKind::Offer,
-            5 => ReplyKind::Ack,
-            6 => ReplyKind::Nak,
+        // None without the magic number in front of them, and then there is no message type either.
+        let options = Options::from_iter(message.opts());
+        let overload = options.decode(OptionCode::OptionOverload, Decoder::read_u8);
+        // Not `fname` and `sname`: these end at the first zero.
+        let fields = [(1, &bytes[108..236]), (2, &bytes[44..108])]
+            .into_iter()
+            .filter(|(bit, _)| overload.unwrap_or(0) & bit != 0)
+            .flat_map(|(_, field)| DhcpOptionIterator::new(field));
+        let options = Options::from_iter(message.opts().chain(fields));
+        let kind = match options
+            .decode(OptionCode::MessageType, Decoder::read_u8)?
+            .into()
+        {
+            MessageType::Offer => ReplyKind::Offer,
+            MessageType::Ack => ReplyKind::Ack,
+            MessageType::Nak => ReplyKind::Nak,
             _ => return None,
-        };
-        let [.., a, b, c, d] = header[..20] else {
-            return None;
         };
         Some(Self {
             kind,
-            xid: u32::from_be_bytes(*header[4..].first_chunk()?),
-            hardware_address: *header[28..].first_chunk()?,
-            address: Ipv4Addr::new(a, b, c, d),
+            xid: message.xid(),
+            hardware_address: message.chaddr().try_into().ok()?,
+            address: message.yiaddr(),
             server: options
-                .address(options::SERVER_IDENTIFIER)
+                .decode(OptionCode::ServerIdentifier, Decoder::read_u32)
+                .map(Ipv4Addr::from)
                 .filter(|server| options::is_host(*server)),
             options,
         })
@@ -172,7 +179,6 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dhcproto::v4::{Decodable, DhcpOption, Message, MessageType, OptionCode};
     use proptest::prelude::*;
 
     const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 7];
@@ -190,38 +196,100 @@ mod tests {
         bytes
     }
 
-    #[test]
-    fn another_implementation_reads_our_requests() {
-        let request = Request {
-            kind: RequestKind::Request,
-            xid: 77,
-            elapsed_s: 3,
+    fn request(kind: RequestKind) -> Request {
+        Request {
+            kind,
+            xid: 0xdead_beef,
+            elapsed_s: 259,
             client: None,
-            requested: Some(Ipv4Addr::new(10, 0, 0, 5)),
-            server: Some(Ipv4Addr::new(10, 0, 0, 1)),
-        };
+            requested: None,
+            server: None,
+        }
+    }
+
+    fn encoded(request: &Request, host_name: Option<&str>) -> Vec<u8> {
         let identity = Identity {
             hardware_address: HARDWARE,
-            host_name: Some("node".into()),
+            host_name: host_name.map(str::to_owned),
         };
-        let bytes = request.encode(&identity);
-        assert!(bytes.len() >= SHORTEST_MESSAGE);
-        let read = Message::from_bytes(&bytes).unwrap();
+        request.encode(&identity).unwrap()
+    }
+
+    /// A request written out by hand (RFC 2131 2), filled up to what BOOTP's relays let through.
+    fn request_bytes(client: [u8; 4], options: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = vec![1, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef, 1, 3, 0, 0];
+        bytes.extend_from_slice(&client);
+        bytes.extend_from_slice(&[0; 12]);
+        bytes.extend_from_slice(&HARDWARE);
+        bytes.resize(236, 0);
+        bytes.extend_from_slice(&[99, 130, 83, 99]);
+        bytes.extend(options.concat());
+        bytes.push(255);
+        bytes.resize(bytes.len().max(300), 0);
+        bytes
+    }
+
+    const WANTS: &[u8] = &[
+        55, 11, 1, 121, 3, 6, 12, 15, 119, 26, 42, 58, 59, // what we want to know
+        57, 2, 5, 192, // the largest message
+        61, 7, 1, 2, 0, 0, 0, 0, 7, // who we are
+    ];
+
+    #[test]
+    fn a_discovery_and_a_renewal_say_who_asks_and_for_what() {
         assert_eq!(
-            (read.xid(), read.secs(), read.chaddr()),
-            (77, 3, &HARDWARE[..])
+            encoded(&request(RequestKind::Discover), None),
+            request_bytes([0; 4], &[&[53, 1, 1], WANTS])
         );
-        assert_eq!(read.opts().msg_type(), Some(MessageType::Request));
-        let option = |code| read.opts().get(code).cloned();
+        let renewal = Request {
+            client: Some(Ipv4Addr::new(10, 0, 0, 5)),
+            ..request(RequestKind::Request)
+        };
         assert_eq!(
-            option(OptionCode::Hostname),
-            Some(DhcpOption::Hostname("node".into()))
+            encoded(&renewal, None),
+            request_bytes([10, 0, 0, 5], &[&[53, 1, 3], WANTS])
         );
+    }
+
+    #[test]
+    fn a_request_names_the_address_the_server_and_the_host() {
+        let request = Request {
+            requested: Some(Ipv4Addr::new(10, 0, 0, 5)),
+            server: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            ..request(RequestKind::Request)
+        };
+        for name in ["node", &"n".repeat(64)] {
+            let name_option = [&[12, name.len() as u8], name.as_bytes()].concat();
+            let options: [&[u8]; 5] = [
+                &name_option,
+                &[50, 4, 10, 0, 0, 5],
+                &[53, 1, 3],
+                &[54, 4, 10, 0, 0, 1],
+                WANTS,
+            ];
+            let bytes = encoded(&request, Some(name));
+            assert_eq!(bytes, request_bytes([0; 4], &options));
+            assert_eq!(Reply::decode(&bytes), None, "a request is no reply");
+        }
+    }
+
+    #[test]
+    fn who_declines_an_address_asks_for_nothing() {
+        let decline = Request {
+            requested: Some(Ipv4Addr::new(10, 0, 0, 5)),
+            server: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            ..request(RequestKind::Decline)
+        };
+        let options: [&[u8]; 4] = [
+            &[50, 4, 10, 0, 0, 5],
+            &[53, 1, 4],
+            &[54, 4, 10, 0, 0, 1],
+            &[61, 7, 1, 2, 0, 0, 0, 0, 7],
+        ];
         assert_eq!(
-            option(OptionCode::RequestedIpAddress),
-            Some(DhcpOption::RequestedIpAddress(Ipv4Addr::new(10, 0, 0, 5)))
+            encoded(&decline, Some("node")),
+            request_bytes([0; 4], &options)
         );
-        assert_eq!(Reply::decode(&bytes), None, "a request is no reply");
     }
 
     #[test]
@@ -236,8 +304,22 @@ mod tests {
         );
         assert_eq!(reply.address, Ipv4Addr::new(10, 0, 0, 5));
         assert_eq!(reply.server, Some(Ipv4Addr::new(10, 0, 0, 1)));
-        assert_eq!(reply.options.word(options::LEASE_TIME), Some(3600));
+        assert_eq!(
+            reply
+                .options
+                .decode(OptionCode::AddressLeaseTime, Decoder::read_u32),
+            Some(3600)
+        );
         assert_eq!(reply.options.prefix_len(), Some(16));
+    }
+
+    #[test]
+    fn an_option_may_go_on_in_the_other_fields() {
+        let mut bytes = reply_bytes(5, &[52, 1, 3, 15, 2, b'e', b'x']);
+        bytes[108..114].copy_from_slice(&[15, 3, b'a', b'm', b'p', 255]);
+        bytes[44..49].copy_from_slice(&[15, 2, b'l', b'e', 255]);
+        let reply = Reply::decode(&bytes).unwrap();
+        assert_eq!(reply.options.search(), ["example"]);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use dhcproto::v4::OptionCode;
+
 use super::{Action, Actions, Machine, PROBE_WAIT, Retry, State};
 use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::message::{Reply, ReplyKind, Request, RequestKind};
-use crate::dhcp4::options::{self, is_host};
+use crate::dhcp4::options::is_host;
 
 /// Wait after declining an address (RFC 2131 3.1).
 const DECLINE_WAIT: Duration = Duration::from_secs(10);
@@ -130,7 +132,7 @@ impl Machine {
             .map_or_else(|| "a server".to_owned(), |server| server.to_string());
         let reason = reply
             .options
-            .text(options::MESSAGE)
+            .text(OptionCode::Message)
             .map(|text| format!(": {text}"))
             .unwrap_or_default();
         let mut actions = vec![Action::Report(format!(

@@ -1,9 +1,11 @@
 mod properties;
 
+use dhcproto::v4::borrowed::DhcpOptionIterator;
+use dhcproto::v4::{DhcpOption, DhcpOptions, Encodable};
+
 use super::*;
 use crate::dhcp4::lease::LeaseRoute;
 use crate::dhcp4::message::{ReplyKind, RequestKind};
-use crate::dhcp4::options::{self, Options};
 
 const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -59,10 +61,14 @@ impl World {
         address: Ipv4Addr,
         lifetime_s: u32,
     ) -> Reply {
-        let mut options = Options::default();
-        options.set(options::LEASE_TIME, &lifetime_s.to_be_bytes());
-        options.set(options::SUBNET_MASK, &[255, 255, 255, 0]);
-        options.set(options::ROUTER, &SERVER.octets());
+        let options: DhcpOptions = [
+            DhcpOption::AddressLeaseTime(lifetime_s),
+            DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 255, 0)),
+            DhcpOption::Router(vec![SERVER]),
+        ]
+        .into_iter()
+        .collect();
+        let options = options.to_vec().unwrap();
         let xid = self.last.as_ref().map_or(0, |request| request.xid);
         Reply {
             kind,
@@ -70,7 +76,7 @@ impl World {
             hardware_address: HARDWARE,
             address,
             server: Some(server),
-            options,
+            options: DhcpOptionIterator::new(&options).collect(),
         }
     }
 
