@@ -3,14 +3,18 @@
 //! - `tree.rs`: a root file system in a directory
 //! - `content.rs`: files and directories of a recipe
 //! - `accounts.rs`: users and groups
+//! - `elf.rs`: programs as bytes that are changed in place
 //! - `prelink.rs`: a fixed address for position-independent programs
+//! - `unexport.rs`: programs without the list of their own symbols
 //! - `finish.rs`: library cache and certificates, as maintainer scripts would make them
 
 mod accounts;
 mod content;
+mod elf;
 mod finish;
 mod prelink;
 mod tree;
+mod unexport;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,9 +36,11 @@ pub(crate) const CODE: &[&str] = &[
     include_str!("mod.rs"),
     include_str!("accounts.rs"),
     include_str!("content.rs"),
+    include_str!("elf.rs"),
     include_str!("finish.rs"),
     include_str!("prelink.rs"),
     include_str!("tree.rs"),
+    include_str!("unexport.rs"),
     include_str!("../glob.rs"),
 ];
 
@@ -117,15 +123,27 @@ fn fill(
             &programs.path(name, Profile::Release)?,
         )?;
     }
-    for path in &recipe.prelink {
-        let path = path.relative();
-        let place = tree.place(path)?;
-        let mut bytes = fs::read(&place).with_context(|| format!("reading /{path}"))?;
-        prelink::prelink(&mut bytes).with_context(|| format!("prelinking /{path}"))?;
-        fs::write(&place, bytes).with_context(|| format!("writing /{path}"))?;
+    for (paths, change, what) in [
+        (&recipe.prelink, prelink::prelink as Change, "prelinking"),
+        (
+            &recipe.unexport,
+            unexport::unexport,
+            "taking exports out of",
+        ),
+    ] {
+        for path in paths {
+            let path = path.relative();
+            let place = tree.place(path)?;
+            let mut bytes = fs::read(&place).with_context(|| format!("reading /{path}"))?;
+            change(&mut bytes).with_context(|| format!("{what} /{path}"))?;
+            fs::write(&place, bytes).with_context(|| format!("writing /{path}"))?;
+        }
     }
     finish::library_cache(tree)
 }
+
+/// A change to the bytes of a program.
+type Change = fn(&mut [u8]) -> Result<()>;
 
 /// The files beside a recipe that it names as sources.
 pub(crate) fn sources(files: &[FileEntry], folder: &Path) -> Vec<PathBuf> {

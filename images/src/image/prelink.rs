@@ -7,12 +7,14 @@
 //!
 //! Formats: System V ABI, "Object Files" and "Dynamic Linking"; its AMD64 supplement, table 4.9 (relocation types).
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use object::LittleEndian as LE;
 use object::elf::{
-    self, DynamicTag, FileHeader64, ProgramHeader64, ProgramType, Rela64, SectionHeader64, Sym64,
+    self, DynamicTag, FileHeader64, ProgramHeader64, Rela64, SectionHeader64, Sym64,
 };
-use object::pod::{self, Pod};
+use object::pod;
+
+use super::elf::{Dynamic, Map, Word, at, bytes, entries, header, many};
 
 /// Where linkers put programs for x86-64 that are not position-independent.
 const BASE: u64 = 0x40_0000;
@@ -40,13 +42,7 @@ const ADDRESSES: [DynamicTag; 14] = [
 /// # Errors
 /// When it is no position-independent ELF program for x86-64, or uses what is not known here.
 pub(super) fn prelink(program: &mut [u8]) -> Result<()> {
-    let header: &mut FileHeader64<LE> = at(program, 0)?;
-    ensure!(
-        header.e_ident.magic == elf::ELFMAG
-            && header.e_ident.class == elf::ELFCLASS64
-            && header.e_machine.get(LE) == elf::EM_X86_64,
-        "not an ELF program for x86-64"
-    );
+    let header: &mut FileHeader64<LE> = header(program)?;
     ensure!(
         header.e_type.get(LE) == elf::ET_DYN,
         "its address is fixed already"
@@ -58,11 +54,7 @@ pub(super) fn prelink(program: &mut [u8]) -> Result<()> {
 
     let segments: &mut [ProgramHeader64<LE>] = many(program, segments.0, segments.1.into())?;
     let map = Map::of(segments);
-    let dynamic = segments
-        .iter()
-        .find(|segment| segment.p_type.get(LE) == elf::PT_DYNAMIC)
-        .context("it has no dynamic section")?;
-    let dynamic = (dynamic.p_offset.get(LE), dynamic.p_filesz.get(LE));
+    let dynamic = Dynamic::of(segments)?;
     for segment in segments.iter_mut() {
         if segment.p_type.get(LE) != elf::PT_GNU_STACK {
             move_up(&mut segment.p_vaddr);
@@ -92,21 +84,16 @@ pub(super) fn prelink(program: &mut [u8]) -> Result<()> {
 }
 
 /// Applies the relocations that only add the base, moves the others, and mends the dynamic section.
-fn relocate(program: &mut [u8], map: &Map, dynamic: (u64, u64)) -> Result<()> {
-    let count = entries::<elf::Dyn64<LE>>(dynamic.1);
-    let value = |program: &mut [u8], tag| -> Result<Option<u64>> {
-        let all = many::<elf::Dyn64<LE>>(program, dynamic.0, count)?;
-        let mut found = all.iter().filter(|entry| entry.d_tag.get(LE) == tag);
-        Ok(found.next().map(|entry| entry.d_val.get(LE)))
-    };
+fn relocate(program: &mut [u8], map: &Map, dynamic: Dynamic) -> Result<()> {
     ensure!(
-        value(program, elf::DT_RELR)?.is_none(),
+        dynamic.value(program, elf::DT_RELR)?.is_none(),
         "it has packed relocations (DT_RELR)"
     );
-    let table = value(program, elf::DT_RELA)?.context("it has no relocations")?;
-    let size = value(program, elf::DT_RELASZ)?.context("DT_RELASZ is missing")?;
-    let plt = value(program, elf::DT_JMPREL)?.zip(value(program, elf::DT_PLTRELSZ)?);
-    let got = value(program, elf::DT_PLTGOT)?;
+    let table = dynamic.needed(program, elf::DT_RELA)?;
+    let size = dynamic.needed(program, elf::DT_RELASZ)?;
+    let plt = dynamic.value(program, elf::DT_JMPREL)?;
+    let plt = plt.zip(dynamic.value(program, elf::DT_PLTRELSZ)?);
+    let got = dynamic.value(program, elf::DT_PLTGOT)?;
 
     let kept = apply(program, map, map.offset(table)?, size)?;
     if let Some((table, size)) = plt {
@@ -116,7 +103,7 @@ fn relocate(program: &mut [u8], map: &Map, dynamic: (u64, u64)) -> Result<()> {
         // Its first word is the address of the dynamic section.
         move_up(at::<Word>(program, map.offset(got)?)?);
     }
-    for entry in many::<elf::Dyn64<LE>>(program, dynamic.0, count)? {
+    for entry in dynamic.entries(program)? {
         match entry.d_tag.get(LE) {
             elf::DT_NULL => break,
             elf::DT_RELASZ => entry.d_val.set(LE, kept),
@@ -181,64 +168,15 @@ fn move_plt(program: &mut [u8], map: &Map, offset: u64, size: u64) -> Result<()>
     Ok(())
 }
 
-type Word = object::U64<LE>;
-
 fn move_up(address: &mut Word) {
     address.set(LE, address.get(LE).wrapping_add(BASE));
-}
-
-/// Where addresses stand in the file.
-struct Map(Vec<(u64, u64, u64)>);
-
-impl Map {
-    fn of(segments: &[ProgramHeader64<LE>]) -> Self {
-        let loaded = |kind: ProgramType| kind == elf::PT_LOAD;
-        let segments = segments.iter().filter(|s| loaded(s.p_type.get(LE)));
-        Self(
-            segments
-                .map(|s| (s.p_vaddr.get(LE), s.p_filesz.get(LE), s.p_offset.get(LE)))
-                .collect(),
-        )
-    }
-
-    /// Offset in the file of an address as it was before the move.
-    fn offset(&self, address: u64) -> Result<u64> {
-        let mut segments = self.0.iter();
-        segments
-            .find_map(|(start, size, offset)| {
-                let within = address.checked_sub(*start)?;
-                (within < *size).then(|| offset + within)
-            })
-            .with_context(|| format!("address {address:#x} is not in the file"))
-    }
-}
-
-fn entries<T>(size: u64) -> u64 {
-    size / size_of::<T>() as u64
-}
-
-fn at<T: Pod>(program: &mut [u8], offset: u64) -> Result<&mut T> {
-    many(program, offset, 1)?.first_mut().context("no entry")
-}
-
-fn many<T: Pod>(program: &mut [u8], offset: u64, count: u64) -> Result<&mut [T]> {
-    let (offset, count) = (usize::try_from(offset)?, usize::try_from(count)?);
-    let rest = program.get_mut(offset..).unwrap_or_default();
-    pod::slice_from_bytes_mut(rest, count)
-        .map(|(all, _)| all)
-        .map_err(|()| anyhow!("it ends before offset {offset:#x} + {count} entries"))
-}
-
-fn bytes(program: &mut [u8], offset: u64, size: usize) -> Result<&mut [u8]> {
-    many::<u8>(program, offset, size as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::process::Command;
 
+    use super::super::elf::samples::{compile, run};
     use super::*;
 
     const SOURCE: &str = r#"
@@ -256,33 +194,10 @@ mod tests {
         }
     "#;
 
-    /// A program made from [`SOURCE`] by gcc.
-    fn compile(options: &[&str]) -> (tempfile::TempDir, std::path::PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let (source, program) = (
-            directory.path().join("a.c"),
-            directory.path().join("program"),
-        );
-        fs::write(&source, SOURCE).unwrap();
-        let status = Command::new("gcc")
-            .args(options)
-            .arg("-o")
-            .args([&program, &source])
-            .status();
-        assert!(status.unwrap().success());
-        (directory, program)
-    }
-
-    fn run(program: &std::path::Path) -> String {
-        let output = Command::new(program).output().unwrap();
-        assert!(output.status.success(), "{:?}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     #[test]
     fn a_prelinked_program_does_the_same_at_a_fixed_address() {
         for binding in ["-Wl,-z,lazy", "-Wl,-z,now"] {
-            let (_directory, program) = compile(&["-pie", "-fPIE", binding]);
+            let (_directory, program) = compile(SOURCE, &["-pie", "-fPIE", binding]);
             let before = run(&program);
             assert!(before.starts_with("one two 3 5 5 0x"), "{before}");
             assert_ne!(before, run(&program), "its address was fixed before");
@@ -290,7 +205,6 @@ mod tests {
             let mut bytes = fs::read(&program).unwrap();
             prelink(&mut bytes).unwrap();
             fs::write(&program, &bytes).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
             let after = run(&program);
             assert!(after.starts_with("one two 3 5 5 0x40"), "{after}");
             assert_eq!(after, run(&program));
@@ -302,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_no_program_or_cut_short_is_an_error() {
-        let (_directory, program) = compile(&["-pie", "-fPIE"]);
+        let (_directory, program) = compile(SOURCE, &["-pie", "-fPIE"]);
         let bytes = fs::read(&program).unwrap();
         assert!(prelink(&mut b"#!/bin/sh\n".repeat(20)).is_err());
         for size in [0, 10, 64, 100, 1000, bytes.len() / 2] {

@@ -26,6 +26,9 @@ pub(crate) struct ServiceImage {
     /// Position-independent programs of the packages that get a fixed address.
     #[serde(default)]
     pub(crate) prelink: Vec<TreePath>,
+    /// Programs of the packages that lose the list of symbols that they export.
+    #[serde(default)]
+    pub(crate) unexport: Vec<TreePath>,
     /// Directories that are made.
     #[serde(default)]
     pub(crate) directories: Vec<Directory>,
