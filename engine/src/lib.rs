@@ -1,20 +1,23 @@
 //! The system engine: runs the operating system's own services as containers.
 //!
 //! - [`api`]: types of the HTTP API on `/run/keelson/system.sock`; [`server`]: the HTTP server
+//! - [`docker`]: Docker's API on the same socket
 //! - [`compose`]: service definitions; [`graph`]: their order
 //! - [`lifecycle`]: the life of one service as a state machine; [`record`]: what is stored of it
 //! - [`supervise`]: the engine itself
 //! - [`spec`], [`seccomp`], [`rootfs`]: from a definition to an OCI bundle; [`runtime`]: drives the OCI runtime
-//! - [`notify`], [`healthcheck`]: how a service is known to be well
+//! - [`notify`], [`healthcheck`]: how a service is known to be well; [`changes`]: how it hears of changed files
 //! - [`output`], [`handover`]: what services print, and its way to the log service
 //! - [`link`]: the socket to PID 1; [`readiness`]: waiting for descriptors; [`console`]: words for the person at the machine
 //! - [`boot`]: the time line; [`slices`]: the cgroup tree; [`options`]: command line and paths; [`clock`]
 
 pub mod api;
 pub mod boot;
+pub mod changes;
 pub mod clock;
 pub mod compose;
 pub mod console;
+pub mod docker;
 pub mod graph;
 pub mod handover;
 pub mod healthcheck;

@@ -137,6 +137,14 @@ impl Options {
         self.run.join("state.json")
     }
 
+    /// What Docker's API reads itself.
+    pub fn docker_paths(&self) -> crate::docker::Paths {
+        crate::docker::Paths {
+            images: self.images.clone(),
+            log_queries: self.run.join("log/query.sock"),
+        }
+    }
+
     /// Where the log service takes pipes.
     pub fn log_socket(&self) -> PathBuf {
         self.run.join("log/log.sock")

@@ -6,11 +6,15 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 /// One service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// What tells it from all others: 64 hexadecimal digits, made anew at each boot.
+    #[serde(default)]
+    pub id: String,
     /// Its life so far.
     pub life: Lifecycle,
     /// Its own words about itself.
@@ -30,6 +34,15 @@ pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     fs::write(&new, content)
         .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A new [`Record::id`].
+pub fn new_id() -> String {
+    let mut bytes = [0; 32];
+    // Cannot fail on a running system; then the number of the service is at least none of another's.
+    let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    debug_assert!(read.is_ok());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Stores the record of a service.

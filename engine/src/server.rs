@@ -1,6 +1,8 @@
 //! The HTTP server of the API: turns requests into messages to the engine and its answers into JSON.
 
 use crate::api::{Boot, ErrorBody, Service, Status};
+use crate::docker::container::Container;
+use crate::docker::{self, Command, Context as Docker, Paths};
 use anyhow::Context;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
@@ -11,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,6 +29,10 @@ pub enum Refusal {
 /// What a client asks; the engine answers on the channel.
 #[derive(Debug)]
 pub enum Request {
+    /// All services, as containers.
+    Containers(oneshot::Sender<Vec<Container>>),
+    /// Something is to be done with a service.
+    Control(String, Command, oneshot::Sender<Result<(), Refusal>>),
     /// All services.
     Services(oneshot::Sender<Vec<Service>>),
     /// The whole system.
@@ -36,7 +43,8 @@ pub enum Request {
     Restart(String, oneshot::Sender<Result<(), Refusal>>),
 }
 
-type Engine = mpsc::Sender<Request>;
+/// The way to the engine.
+pub type Engine = mpsc::Sender<Request>;
 
 /// The group `system-docker` of the console: who may manage the system without being root.
 const SYSTEM_DOCKER_GID: u32 = 997;
@@ -60,7 +68,7 @@ pub fn bind(path: &Path) -> anyhow::Result<OwnedFd> {
 ///
 /// # Errors
 /// When it cannot be listened on.
-pub async fn serve(listener: OwnedFd, engine: Engine) -> anyhow::Result<()> {
+pub async fn serve(listener: OwnedFd, engine: Engine, paths: Paths) -> anyhow::Result<()> {
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
     let routes = axum::Router::new()
@@ -68,21 +76,25 @@ pub async fn serve(listener: OwnedFd, engine: Engine) -> anyhow::Result<()> {
         .route("/keelson/v1/services/{name}/restart", post(restart))
         .route("/keelson/v1/status", get(status))
         .route("/keelson/v1/boot", get(boot))
-        .fallback(unknown_path)
+        .merge(docker::routes())
+        .fallback(docker::unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(engine);
+        .with_state(Docker {
+            engine,
+            paths: Arc::new(paths),
+        });
     axum::serve(UnixListener::from_std(listener)?, routes).await?;
     Ok(())
 }
 
 /// Asks the engine and waits for its answer.
-async fn ask<T>(
+pub(crate) async fn ask<T>(
     engine: &Engine,
     request: impl FnOnce(oneshot::Sender<T>) -> Request,
-) -> Result<T, Response> {
+) -> Result<T, Refused> {
     let (sender, answer) = oneshot::channel();
     let gone = || {
-        error(
+        Refused(
             StatusCode::SERVICE_UNAVAILABLE,
             "the engine is ending".to_owned(),
         )
@@ -91,42 +103,44 @@ async fn ask<T>(
     answer.await.map_err(|_| gone())
 }
 
-fn error(status: StatusCode, message: String) -> Response {
-    (status, Json(ErrorBody { message })).into_response()
+/// An answer that is no success: status code, and a message for a person.
+#[derive(Debug)]
+pub(crate) struct Refused(pub StatusCode, pub String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorBody { message: self.1 })).into_response()
+    }
 }
 
-async fn services(State(engine): State<Engine>) -> Result<Json<Vec<Service>>, Response> {
+async fn services(State(engine): State<Engine>) -> Result<Json<Vec<Service>>, Refused> {
     ask(&engine, Request::Services).await.map(Json)
 }
 
-async fn status(State(engine): State<Engine>) -> Result<Json<Status>, Response> {
+async fn status(State(engine): State<Engine>) -> Result<Json<Status>, Refused> {
     ask(&engine, Request::Status).await.map(Json)
 }
 
-async fn boot(State(engine): State<Engine>) -> Result<Json<Boot>, Response> {
+async fn boot(State(engine): State<Engine>) -> Result<Json<Boot>, Refused> {
     ask(&engine, Request::Boot).await.map(Json)
 }
 
 async fn restart(
     State(engine): State<Engine>,
     UrlPath(name): UrlPath<String>,
-) -> Result<StatusCode, Response> {
+) -> Result<StatusCode, Refused> {
     match ask(&engine, |answer| Request::Restart(name, answer)).await? {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(Refusal::NoSuchService(name)) => Err(error(
+        Err(Refusal::NoSuchService(name)) => Err(Refused(
             StatusCode::NOT_FOUND,
             format!("no such service: {name}"),
         )),
-        Err(Refusal::Failed(message)) => Err(error(StatusCode::INTERNAL_SERVER_ERROR, message)),
+        Err(Refusal::Failed(message)) => Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, message)),
     }
 }
 
-async fn unknown_path() -> Response {
-    error(StatusCode::NOT_FOUND, "page not found".to_owned())
-}
-
-async fn wrong_method() -> Response {
-    error(
+async fn wrong_method() -> Refused {
+    Refused(
         StatusCode::METHOD_NOT_ALLOWED,
         "this path does not take that method".to_owned(),
     )

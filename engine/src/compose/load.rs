@@ -210,15 +210,19 @@ impl Definition {
         {
             return Err(("working_dir", format!("`{path}` is not an absolute path")));
         }
-        for directory in &service.keelson.directories {
-            if !directory.path.starts_with('/')
-                || directory.path.split('/').any(|part| part == "..")
-            {
-                return Err((
-                    "x-keelson.directories",
-                    format!("`{}` is not an absolute path", directory.path),
-                ));
+        let directories = service.keelson.directories.iter();
+        let changes = service.keelson.on_change.iter();
+        for (key, path) in directories
+            .map(|directory| ("x-keelson.directories", &directory.path))
+            .chain(changes.map(|change| ("x-keelson.on_change", &change.path)))
+        {
+            if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                return Err((key, format!("`{path}` is not an absolute path")));
             }
+        }
+        let mut changes = service.keelson.on_change.iter();
+        if changes.any(|change| change.exec.is_empty()) {
+            return Err(("x-keelson.on_change", "`exec` names no program".to_owned()));
         }
         Ok(())
     }

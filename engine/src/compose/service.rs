@@ -262,6 +262,16 @@ pub struct Directory {
     pub mode: Option<Mode>,
 }
 
+/// What is run in the container when files of the host change.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnChange {
+    /// A directory of the host.
+    pub path: String,
+    /// The program and its arguments.
+    pub exec: Vec<Text>,
+}
+
 /// `x-keelson`: what the Compose specification has no key for.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -281,6 +291,9 @@ pub struct Extension {
     /// Directories of the host that are made first.
     #[serde(default)]
     pub directories: Vec<Directory>,
+    /// What is run in the container when the files of a directory of the host change.
+    #[serde(default)]
+    pub on_change: Vec<OnChange>,
 }
 
 /// One service, as it stands in the file. Values are taken literally: `$` has no meaning.

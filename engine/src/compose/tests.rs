@@ -135,6 +135,14 @@ fn a_bad_value_is_an_error_with_its_place() {
             "soft limit is above",
         ),
         (
+            "x-keelson: {on_change: [{path: etc, exec: [a]}]}",
+            "`etc` is not an absolute path",
+        ),
+        (
+            "x-keelson: {on_change: [{path: /etc, exec: []}]}",
+            "`exec` names no program",
+        ),
+        (
             "x-keelson: {directories: [{path: /a, mode: 99}]}",
             "`99` is not a mode",
         ),

@@ -17,7 +17,8 @@ words! {
 }
 
 words! {
-    /// How mounts made later travel between host and container.
+    /// How mounts made later travel between host and container; the words are mount options of the OCI runtime
+    /// specification too.
     Propagation {
         /// Not at all.
         Private = "private",
@@ -31,20 +32,6 @@ words! {
         Slave = "slave",
         /// From the host into the container, for mounts below as well.
         Rslave = "rslave",
-    }
-}
-
-impl Propagation {
-    /// The mount option of the OCI runtime specification.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Private => "private",
-            Self::Rprivate => "rprivate",
-            Self::Shared => "shared",
-            Self::Rshared => "rshared",
-            Self::Slave => "slave",
-            Self::Rslave => "rslave",
-        }
     }
 }
 

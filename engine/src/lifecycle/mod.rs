@@ -214,6 +214,8 @@ pub enum Event {
     Stop,
     /// It shall end and be started again.
     Restart,
+    /// What is ending has no longer than this, whatever its definition says.
+    Within(std::time::Duration),
 }
 
 /// What has to be done, in this order.
@@ -250,6 +252,9 @@ pub struct Lifecycle {
     pub started_us: Option<u64>,
     /// When it was ready, or when a one-shot had ended.
     pub ready_us: Option<u64>,
+    /// When its last run ended.
+    #[serde(default)]
+    pub ended_us: Option<u64>,
 }
 
 #[cfg(test)]

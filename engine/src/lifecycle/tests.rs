@@ -273,6 +273,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Timeout),
         Just(Event::Stop),
         Just(Event::Restart),
+        Just(Event::Within(Duration::ZERO)),
     ]
 }
 

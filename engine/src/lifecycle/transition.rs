@@ -92,7 +92,7 @@ impl Lifecycle {
                 }
                 Event::Exited(ending) => {
                     cx.actions.push(Action::Delete);
-                    self.last = Some(ending);
+                    self.note_end(ending, cx.now);
                     let succeeded = ending == Ending::Code(0);
                     self.ended(succeeded, ending.to_string(), cx)
                 }
@@ -134,6 +134,11 @@ impl Lifecycle {
                 _ => down,
             },
         }
+    }
+
+    fn note_end(&mut self, ending: Ending, now: u64) {
+        self.last = Some(ending);
+        self.ended_us = Some(now);
     }
 
     fn waiting(&mut self, event: Event, cx: &mut Context<'_>) -> State {
@@ -212,7 +217,7 @@ impl Lifecycle {
     /// It ended before it was ready: well only for a one-shot.
     fn ended_early(&mut self, ending: Ending, cx: &mut Context<'_>) -> State {
         cx.actions.push(Action::Delete);
-        self.last = Some(ending);
+        self.note_end(ending, cx.now);
         if cx.policy.ready == Ready::Exit {
             if ending == Ending::Code(0) {
                 self.started_us.get_or_insert(cx.now);
@@ -286,7 +291,7 @@ impl Lifecycle {
         let process_is_none = process.is_none();
         match event {
             Event::Exited(ending) if !process_is_none => {
-                self.last = Some(ending);
+                self.note_end(ending, cx.now);
                 self.stopped(then, cx)
             }
             Event::LaunchFailed { .. } if process_is_none => self.stopped(then, cx),
@@ -299,6 +304,11 @@ impl Lifecycle {
                     then,
                     until_us: None,
                 },
+            },
+            Event::Within(limit) if !process_is_none => State::Stopping {
+                process,
+                then,
+                until_us: Some(later(cx.now, limit)),
             },
             Event::Stop => State::Stopping {
                 process,

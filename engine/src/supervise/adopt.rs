@@ -37,7 +37,11 @@ impl Engine {
             let mut stored = |what: &str| legacy.stored.remove(&format!("{name}.{what}"));
             let (stdout, stderr, notify) = (stored("stdout"), stored("stderr"), stored("notify"));
             if let Some(entry) = self.services.get_mut(name) {
+                let id = std::mem::take(&mut entry.record.id);
                 entry.record = legacy.records.remove(name).unwrap_or_default();
+                if entry.record.id.is_empty() {
+                    entry.record.id = id;
+                }
             }
             if let Some(socket) = notify {
                 self.hear_from(name, socket);

@@ -2,9 +2,11 @@
 
 use super::entry::{Entry, Task};
 use super::worker::Job;
-use super::{Engine, Input, UNCLAIMED_MAX};
+use super::{Engine, Input, Shared, UNCLAIMED_MAX};
+use crate::changes;
 use crate::clock::now_us;
-use crate::compose::Slice;
+use crate::compose::service::OnChange;
+use crate::compose::{Definition, Slice};
 use crate::graph::{self, Verdict};
 use crate::healthcheck::Check;
 use crate::lifecycle::{Action, Ending, Event, State};
@@ -12,6 +14,7 @@ use crate::readiness::register;
 use crate::record;
 use keelson_sys::control::ToInit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 impl Engine {
     /// Gives an event to a service: its state changes, the change is recorded, then it is acted upon.
@@ -130,16 +133,26 @@ impl Engine {
         }
     }
 
-    /// Opens and watches a new process, starts its health check; forgets those of a process that is gone.
+    /// Opens and watches a new process, starts its health check and what else is watched for it; forgets those of a
+    /// process that is gone.
     pub(super) fn keep_company(&mut self, name: &str, before: Option<i32>) {
         let shared = self.shared.clone();
         let Some(entry) = self.services.get_mut(name) else {
             return;
         };
         let process = entry.state().process();
+        let runs = matches!(
+            entry.state(),
+            State::Starting { launched: true, .. } | State::Ready { .. }
+        );
         if process.map(|process| process.pid) != before || process.is_none() {
             entry.health = None;
             entry.watch = None;
+            entry.changes.clear();
+            if process.is_some() {
+                // Begun before its program is, so that no change is missed; one that was adopted may have missed some.
+                entry.changes = watch_changes(&shared, &entry.definition, runs);
+            }
             entry.pidfd = process.and_then(|process| keelson_sys::pidfd::open(process.pid).ok());
             if let (false, Some(process), Some(pidfd)) =
                 (shared.link.is_connected(), process, &entry.pidfd)
@@ -152,10 +165,6 @@ impl Engine {
                 }));
             }
         }
-        let runs = matches!(
-            entry.state(),
-            State::Starting { launched: true, .. } | State::Ready { .. }
-        );
         match (runs, &entry.health, Check::of(&entry.definition.service)) {
             (true, None, Some(check)) => {
                 let (service, attempt, inputs) =
@@ -271,6 +280,26 @@ impl Engine {
 /// Nothing more is to be expected of it in this boot: it is up, has ended, or goes on failing.
 fn settled(entry: &Entry) -> bool {
     entry.state().is_settled() || matches!(entry.state(), State::Backoff { .. })
+}
+
+fn watch_changes(shared: &Rc<Shared>, definition: &Definition, at_once: bool) -> Vec<Task> {
+    let watch = |on_change: &OnChange| {
+        let (shared, name) = (shared.clone(), definition.name.clone());
+        let runtime = shared.runtime.clone();
+        let report = {
+            let name = name.clone();
+            move |text: String| shared.console.error(&format!("service {name}: {text}"))
+        };
+        Task::spawn(changes::watch(
+            on_change.clone(),
+            runtime,
+            name,
+            at_once,
+            report,
+        ))
+    };
+    let all = definition.service.keelson.on_change.iter();
+    all.map(watch).collect()
 }
 
 /// `FILE:LINE:COLUMN: service NAME: MESSAGE`.

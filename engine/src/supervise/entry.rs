@@ -4,7 +4,7 @@ use super::worker::Job;
 use crate::compose::Definition;
 use crate::lifecycle::{Policy, State};
 use crate::output::Output;
-use crate::record::Record;
+use crate::record::{self, Record};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -28,8 +28,19 @@ impl Drop for Task {
     }
 }
 
-/// Somebody who asked for a restart and waits for its outcome.
-pub(super) type Waiter = oneshot::Sender<Result<(), String>>;
+/// What somebody waits for who asked for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Its program runs.
+    Launched,
+    /// It has come to something: ready, ended well, or failed.
+    Settled,
+    /// It does not run any more.
+    Down,
+}
+
+/// Somebody who waits.
+pub(super) type Waiter = (Until, oneshot::Sender<Result<(), String>>);
 
 /// One service.
 #[derive(Debug)]
@@ -48,6 +59,8 @@ pub(super) struct Entry {
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) jobs: mpsc::UnboundedSender<Job>,
     pub(super) health: Option<Task>,
+    /// Watch for changes of files that it wants to hear of.
+    pub(super) changes: Vec<Task>,
     pub(super) ears: Option<Task>,
     /// Dev mode, or no log service: read its output here.
     pub(super) drains: Vec<Task>,
@@ -65,13 +78,17 @@ impl Entry {
         Self {
             policy: Policy::of(&definition),
             definition: Rc::new(definition),
-            record: Record::default(),
+            record: Record {
+                id: record::new_id(),
+                ..Record::default()
+            },
             attempt: 0,
             dependents,
             output: None,
             pidfd: None,
             jobs,
             health: None,
+            changes: Vec::new(),
             ears: None,
             drains: Vec::new(),
             watch: None,
@@ -83,16 +100,26 @@ impl Entry {
         &self.record.life.state
     }
 
-    /// Tells those who wait for a restart when it has come to something.
+    /// Tells those who wait what has become of it.
     pub(super) fn resolve_waiters(&mut self) {
-        let outcome = match self.state() {
-            State::Ready { .. } | State::Finished => Ok(()),
-            State::Failed { why, .. } | State::Backoff { why, .. } => Err(why.clone()),
-            State::Stopped => Err("it was stopped".to_owned()),
-            _ => return,
-        };
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.send(outcome.clone());
+        for (until, waiter) in std::mem::take(&mut self.waiters) {
+            match self.outcome(until) {
+                Some(outcome) => drop(waiter.send(outcome)),
+                None => self.waiters.push((until, waiter)),
+            }
+        }
+    }
+
+    /// What came of it; `None` while that is open.
+    fn outcome(&self, until: Until) -> Option<Result<(), String>> {
+        match self.state() {
+            State::Finished => Some(Ok(())),
+            state if until == Until::Down => state.is_down().then_some(Ok(())),
+            State::Starting { launched: true, .. } if until == Until::Launched => Some(Ok(())),
+            State::Ready { .. } => Some(Ok(())),
+            State::Failed { why, .. } | State::Backoff { why, .. } => Some(Err(why.clone())),
+            State::Stopped => Some(Err("it was stopped".to_owned())),
+            _ => None,
         }
     }
 }

@@ -8,10 +8,11 @@
 //! - `shutdown`: everything down, in reverse order, by a deadline
 //! - `words`: what services say and ask
 //! - `logs`: pipes, and who reads them
-//! - `view`: what the API shows
+//! - `view`: what the API shows; `control`: what its clients have done
 
 mod adopt;
 mod apply;
+mod control;
 mod entry;
 mod logs;
 mod shutdown;

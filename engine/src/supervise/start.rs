@@ -98,7 +98,8 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
     shared.link.say(ToInit::Ready);
     let shared_by_server = shared.clone();
     tokio::task::spawn_local(async move {
-        if let Err(error) = server::serve(listener, requests).await {
+        let paths = shared_by_server.options.docker_paths();
+        if let Err(error) = server::serve(listener, requests, paths).await {
             shared_by_server
                 .console
                 .error(&format!("the API does not answer any more: {error:#}"));

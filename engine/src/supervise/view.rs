@@ -3,53 +3,41 @@
 use super::{Engine, Entry};
 use crate::api;
 use crate::clock::now_us;
+use crate::docker::Command;
+use crate::docker::container::Container;
 use crate::graph::{self, Verdict};
-use crate::lifecycle::{Event, State, Then};
-use crate::server::{Refusal, Request};
+use crate::healthcheck::Check;
+use crate::lifecycle::{State, Then};
+use crate::server::Request;
 use crate::{boot, slices};
+use bollard_stubs::models::HealthStatusEnum;
 use std::fs;
 
 impl Engine {
-    /// Answers one request; a restart is answered when it has come to something.
+    /// Answers one request, at once or when what was asked for has come to something.
     pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Services(answer) => drop(answer.send(self.services())),
             Request::Status(answer) => drop(answer.send(self.status())),
             Request::Boot(answer) => drop(answer.send(self.boot())),
-            Request::Restart(name, answer) => {
-                if !self.services.contains_key(&name) {
-                    let message = match self.broken.iter().find(|failure| failure.source == name) {
-                        Some(failure) => Refusal::Failed(format!(
-                            "{name} cannot be started: {}",
-                            failure.message
-                        )),
-                        None => Refusal::NoSuchService(name),
-                    };
-                    let _ = answer.send(Err(message));
-                    return;
-                }
-                if self.shutdown.is_some() {
-                    let _ =
-                        answer.send(Err(Refusal::Failed("the system is going down".to_owned())));
-                    return;
-                }
-                let (outcome, waiter) = tokio::sync::oneshot::channel();
-                tokio::task::spawn_local(async move {
-                    let outcome = waiter
-                        .await
-                        .unwrap_or_else(|_| Err("the engine ended".to_owned()));
-                    let _ = answer.send(outcome.map_err(Refusal::Failed));
-                });
-                self.shared
-                    .console
-                    .info(&format!("service {name} is restarted on request"));
-                self.apply(&name, Event::Restart);
-                // Only now: the state before the restart is not its outcome.
-                if let Some(entry) = self.services.get_mut(&name) {
-                    entry.waiters.push(outcome);
-                }
-            }
+            Request::Containers(answer) => drop(answer.send(self.containers())),
+            Request::Restart(name, answer) => self.control(name, Command::Restart(None), answer),
+            Request::Control(name, command, answer) => self.control(name, command, answer),
         }
+    }
+
+    /// All services whose definition can be used, in order of name.
+    fn containers(&self) -> Vec<Container> {
+        let container = |(name, entry): (&String, &Entry)| Container {
+            id: entry.record.id.clone(),
+            service: self.service(name, entry),
+            definition: entry.definition.service.clone(),
+            arguments: entry.definition.arguments(),
+            stop: (entry.policy.stop_signal, entry.policy.stop_grace_period),
+            ended_us: entry.record.life.ended_us,
+            health: health(entry),
+        };
+        self.services.iter().map(container).collect()
     }
 
     fn services(&self) -> Vec<api::Service> {
@@ -184,6 +172,17 @@ impl Engine {
 
     fn boot(&self) -> api::Boot {
         boot::timeline(&self.shared.options.init_timeline(), &self.services())
+    }
+}
+
+/// What its health check says; `None` without one, or while it does not run.
+fn health(entry: &Entry) -> Option<HealthStatusEnum> {
+    Check::of(&entry.definition.service)?;
+    match entry.state() {
+        State::Ready { healthy: true, .. } => Some(HealthStatusEnum::HEALTHY),
+        State::Ready { healthy: false, .. } => Some(HealthStatusEnum::UNHEALTHY),
+        State::Starting { .. } => Some(HealthStatusEnum::STARTING),
+        _ => None,
     }
 }
 

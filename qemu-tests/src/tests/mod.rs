@@ -9,6 +9,7 @@
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
 //! * [`services`]: what system services are and may do
+//! * [`system_docker`]: the system engine by Docker's own command line
 
 pub mod abuse;
 pub mod bare;
@@ -19,6 +20,7 @@ pub mod independence;
 pub mod power;
 pub mod power_cut;
 pub mod services;
+pub mod system_docker;
 
 use crate::harness::lab::Lab;
 
@@ -67,7 +69,12 @@ pub fn all() -> Vec<Test> {
             the_test_image_has_the_shipped_services_and_its_own_only
             every_system_service_is_a_container_with_its_own_root
             capabilities_of_each_service_equal_its_service_yml
-            only_docker_is_privileged_and_every_capability_has_its_reason;
+            only_docker_is_privileged_and_every_capability_has_its_reason
+            chronyd_hears_of_time_servers_that_come_and_go;
+        system_docker:
+            the_stock_docker_command_lists_and_inspects_system_containers
+            the_stock_docker_command_stops_starts_and_reads_system_containers
+            mistakes_of_docker_users_are_answered_as_dockerd_does;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

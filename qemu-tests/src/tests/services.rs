@@ -247,6 +247,34 @@ fn within(cgroup: &str, parent: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// As the network service does when a lease names time servers, and when they are gone.
+pub(super) fn chronyd_hears_of_time_servers_that_come_and_go(lab: &mut Lab) -> Result<()> {
+    let (_vm, ssh, mut observer) = lab.observed()?;
+    let pids = Status::read(&ssh)?.pids();
+    let chronyd = pids.get("time").context("the time service does not run")?;
+    let directory = "/host/run/keelson/network/chrony";
+    let sources = format!("nsenter -t {chronyd} -m /usr/bin/chronyc -n sources");
+    let wait_for = |what: &str| {
+        format!(
+            "for i in $(seq 100); do {sources} | {what} && exit 0; sleep 0.2; done; {sources}; exit 1"
+        )
+    };
+    ensure!(
+        !observer
+            .run(&sources, SCRIPT_DEADLINE)?
+            .contains("192.0.2.77"),
+        "chronyd knows the server before it was named"
+    );
+    let add = format!(
+        "echo 'server 192.0.2.77 iburst' >{directory}/new && mv {directory}/new {directory}/test.sources"
+    );
+    observer.run(&add, SCRIPT_DEADLINE)?;
+    observer.run(&wait_for("grep -F 192.0.2.77"), SCRIPT_DEADLINE)?;
+    observer.run(&format!("rm {directory}/test.sources"), SCRIPT_DEADLINE)?;
+    observer.run(&wait_for("{ ! grep -F 192.0.2.77; }"), SCRIPT_DEADLINE)?;
+    Ok(())
+}
+
 fn processes(observer: &mut Observer) -> Result<Vec<Process>> {
     let text = observer.run(PROCESSES, SCRIPT_DEADLINE)?;
     text.lines()

@@ -1,0 +1,100 @@
+//! A service as Docker's API shows it: a container.
+
+use super::error::{error, invalid, no_such_container};
+use crate::api;
+use crate::clock::now_us;
+use crate::compose;
+use crate::server::{Engine, Refused, Request, ask};
+use axum::http::StatusCode;
+use bollard_stubs::models::{ContainerStateStatusEnum as Status, HealthStatusEnum};
+use std::time::{Duration, SystemTime};
+
+/// What the handlers know of a service.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits, the same for as long as the machine is up.
+    pub id: String,
+    /// What the engine's own API shows.
+    pub service: api::Service,
+    /// Its definition.
+    pub definition: compose::Service,
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+    /// The signal that asks it to end, and how long it then has.
+    pub stop: (i32, Duration),
+    /// When its last run ended, in microseconds of `CLOCK_BOOTTIME`.
+    pub ended_us: Option<u64>,
+    /// What its health check says; `None` without one, or while it does not run.
+    pub health: Option<HealthStatusEnum>,
+}
+
+impl Container {
+    /// Docker's word for what it is doing.
+    pub(super) fn status(&self) -> Status {
+        match self.service.state {
+            api::State::Waiting => Status::CREATED,
+            api::State::Starting if self.service.pid.is_none() => Status::CREATED,
+            api::State::Starting
+            | api::State::Ready
+            | api::State::Running
+            | api::State::Stopping => Status::RUNNING,
+            api::State::Backoff => Status::RESTARTING,
+            api::State::Finished | api::State::Failed | api::State::Stopped => Status::EXITED,
+        }
+    }
+
+    /// Whether it is there for `docker ps` without `--all`.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.status(), Status::RUNNING | Status::RESTARTING)
+    }
+
+    /// Exit status of the last run; one that could not be started has Docker's 128.
+    pub(super) fn exit_code(&self) -> i32 {
+        let failed = self.service.state == api::State::Failed;
+        self.service
+            .exit_code
+            .unwrap_or(if failed { 128 } else { 0 })
+    }
+
+    /// When it was made.
+    pub(super) fn created(&self) -> SystemTime {
+        wall(self.service.created_us.unwrap_or_default())
+    }
+}
+
+/// The moment of `CLOCK_REALTIME` that a moment of `CLOCK_BOOTTIME` was, by what the clock says now.
+pub(super) fn wall(boot_us: u64) -> SystemTime {
+    let ago = Duration::from_micros(now_us().saturating_sub(boot_us));
+    SystemTime::now()
+        .checked_sub(ago)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// All of them, in order of name.
+pub(super) async fn all(engine: &Engine) -> Result<Vec<Container>, Refused> {
+    ask(engine, Request::Containers).await
+}
+
+/// The one that is meant: by its name, its number, or the beginning of its number that no other has.
+pub(super) async fn find(engine: &Engine, name: &str) -> Result<Container, Refused> {
+    let mut containers = all(engine).await?;
+    let plain = name.strip_prefix('/').unwrap_or(name);
+    let exact = containers
+        .iter()
+        .position(|container| container.service.name == plain || container.id == name);
+    if let Some(at) = exact {
+        return Ok(containers.swap_remove(at));
+    }
+    if name.is_empty() {
+        return Err(invalid("page not found"));
+    }
+    containers.retain(|container| container.id.starts_with(name));
+    match containers.len() {
+        0 => Err(no_such_container(name)),
+        1 => Ok(containers.swap_remove(0)),
+        _ => Err(error(
+            StatusCode::BAD_REQUEST,
+            format!("multiple IDs found with provided prefix: {name}"),
+        )),
+    }
+}

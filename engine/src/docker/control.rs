@@ -1,0 +1,198 @@
+//! `POST /containers/NAME/start`, `stop`, `restart`, `kill`, `wait`.
+
+use super::container;
+use super::error::{error, invalid, no_such_container};
+use crate::server::{Engine, Refusal, Refused, Request, ask};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use bollard_stubs::models::{ContainerStateStatusEnum as Status, ContainerWaitResponse};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// What is done with a container; answered when it has been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Its program is started.
+    Start,
+    /// It ends, within this time if its own is not wanted.
+    Stop(Option<Duration>),
+    /// It ends and its program is started again.
+    Restart(Option<Duration>),
+    /// It is killed, and stays down.
+    Kill,
+    /// Its first process gets a signal.
+    Signal(i32),
+    /// Nothing is done: answered when it does not run any more.
+    Wait,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Parameters {
+    t: Option<i64>,
+    signal: Option<String>,
+    condition: Option<String>,
+}
+
+impl Parameters {
+    /// How long it may take to end; a negative number is for ever.
+    fn grace(&self) -> Option<Duration> {
+        let forever = Duration::from_secs(u64::from(u32::MAX));
+        self.t
+            .map(|seconds| u64::try_from(seconds).map_or(forever, Duration::from_secs))
+    }
+}
+
+async fn tell(engine: &Engine, name: &str, command: Command) -> Result<(), Refused> {
+    let request = |answer| Request::Control(name.to_owned(), command, answer);
+    ask(engine, request)
+        .await?
+        .map_err(|refusal| match refusal {
+            Refusal::NoSuchService(name) => no_such_container(&name),
+            Refusal::Failed(why) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
+        })
+}
+
+pub(super) async fn start(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    let container = container::find(&engine, &name).await?;
+    if container.status() == Status::RUNNING {
+        return Ok(StatusCode::NOT_MODIFIED);
+    }
+    tell(&engine, &container.service.name, Command::Start).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn stop(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Result<StatusCode, Refused> {
+    let container = container::find(&engine, &name).await?;
+    if container.status() == Status::EXITED {
+        return Ok(StatusCode::NOT_MODIFIED);
+    }
+    tell(
+        &engine,
+        &container.service.name,
+        Command::Stop(parameters.grace()),
+    )
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn restart(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Result<StatusCode, Refused> {
+    let container = container::find(&engine, &name).await?;
+    tell(
+        &engine,
+        &container.service.name,
+        Command::Restart(parameters.grace()),
+    )
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `KILL` ends a container for good, whatever its restart policy; other signals are up to its program.
+pub(super) async fn kill(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Result<StatusCode, Refused> {
+    let text = parameters.signal.as_deref().unwrap_or("KILL");
+    let wrong = || {
+        invalid(format!(
+            "cannot kill container: {name}: invalid signal: {text}"
+        ))
+    };
+    let signal = signal(text).ok_or_else(wrong)?;
+    let container = container::find(&engine, &name).await?;
+    if container.service.pid.is_none() {
+        return Err(error(
+            StatusCode::CONFLICT,
+            format!(
+                "cannot kill container: {name}: container {} is not running",
+                container.id
+            ),
+        ));
+    }
+    let command = if signal == Signal::SIGKILL as i32 {
+        Command::Kill
+    } else {
+        Command::Signal(signal)
+    };
+    tell(&engine, &container.service.name, command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn wait(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Response, Refused> {
+    match parameters.condition.as_deref() {
+        None | Some("" | "not-running") => {}
+        Some(other) => {
+            return Err(invalid(format!(
+                "invalid condition: \"{other}\": a system container can be waited for until it is not-running"
+            )));
+        }
+    }
+    let container = container::find(&engine, &name).await?;
+    tell(&engine, &container.service.name, Command::Wait).await?;
+    let container = container::find(&engine, &container.id).await?;
+    let answer = ContainerWaitResponse {
+        status_code: container.exit_code().into(),
+        error: None,
+    };
+    Ok(Json(answer).into_response())
+}
+
+/// A signal by its name, with or without `SIG`, or by its number.
+fn signal(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    format!("SIG{name}")
+        .parse()
+        .ok()
+        .map(|signal: Signal| signal as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_names_or_numbers() {
+        assert_eq!(signal("KILL"), Some(9));
+        assert_eq!(signal("sigterm"), Some(15));
+        assert_eq!(signal("1"), Some(1));
+        for wrong in ["0", "65", "-1", "NOTHING", ""] {
+            assert_eq!(signal(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_negative_grace_period_is_for_ever() {
+        let grace = |t| {
+            Parameters {
+                t,
+                ..Parameters::default()
+            }
+            .grace()
+        };
+        assert_eq!(grace(None), None);
+        assert_eq!(grace(Some(3)), Some(Duration::from_secs(3)));
+        assert!(grace(Some(-1)) > Some(Duration::from_secs(1_000_000)));
+    }
+}

@@ -1,0 +1,123 @@
+//! Answers that are no success: Docker's status codes, `{"message": ...}` as the body.
+
+use super::{VERSION, VERSIONS};
+use crate::server::Refused;
+use axum::http::{Method, StatusCode, Uri};
+
+/// An answer with a message for a person.
+pub(super) fn error(status: StatusCode, message: impl Into<String>) -> Refused {
+    Refused(status, message.into())
+}
+
+/// A parameter that cannot be understood.
+pub(super) fn invalid(message: impl Into<String>) -> Refused {
+    error(StatusCode::BAD_REQUEST, message)
+}
+
+/// No container of that name or number.
+pub(super) fn no_such_container(name: &str) -> Refused {
+    error(StatusCode::NOT_FOUND, format!("No such container: {name}"))
+}
+
+/// Paths that Docker knows by their first word and system containers have no use for, or not yet.
+const NOT_HERE: [&str; 18] = [
+    "auth",
+    "build",
+    "commit",
+    "configs",
+    "containers",
+    "distribution",
+    "events",
+    "exec",
+    "images",
+    "networks",
+    "nodes",
+    "plugins",
+    "secrets",
+    "services",
+    "session",
+    "swarm",
+    "system",
+    "volumes",
+];
+
+/// What no route takes: a version that is not spoken, a part of Docker's API that is not here, or nothing at all.
+pub(crate) async fn unknown_path(method: Method, uri: Uri) -> Refused {
+    let mut words = uri.path().split('/').filter(|word| !word.is_empty());
+    let mut word = words.next().unwrap_or_default();
+    if let Some(version) = word.strip_prefix('v').and_then(number) {
+        let (oldest, newest) = (VERSIONS[0], VERSION);
+        let spoken = word.strip_prefix('v').unwrap_or_default();
+        if Some(version) < number(oldest) {
+            return invalid(format!(
+                "client version {spoken} is too old. Minimum supported API version is {oldest}, please upgrade your client to a newer version"
+            ));
+        }
+        if Some(version) > number(newest) {
+            return invalid(format!(
+                "client version {spoken} is too new. Maximum supported API version is {newest}"
+            ));
+        }
+        word = words.next().unwrap_or_default();
+    }
+    let rest: Vec<&str> = words.collect();
+    if method == Method::GET
+        && let Some(message) = nothing_of_that_name(word, &rest)
+    {
+        return error(StatusCode::NOT_FOUND, message);
+    }
+    if NOT_HERE.contains(&word) {
+        return error(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("the system engine does not do this: {}", uri.path()),
+        );
+    }
+    error(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// What dockerd says of an object that it does not have. There are none of these kinds, and `docker inspect` asks for all.
+fn nothing_of_that_name(kind: &str, rest: &[&str]) -> Option<String> {
+    match (kind, rest) {
+        ("images", [name @ .., "json"]) if !name.is_empty() => {
+            Some(format!("No such image: {}", name.join("/")))
+        }
+        ("networks", [name]) => Some(format!("network {name} not found")),
+        ("volumes", [name]) => Some(format!("get {name}: no such volume")),
+        ("plugins", [name, "json"]) => Some(format!("plugin \"{name}\" not found")),
+        _ => None,
+    }
+}
+
+/// A version of the API as two numbers.
+fn number(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn status(path: &str) -> StatusCode {
+        unknown_path(Method::GET, path.parse().unwrap()).await.0
+    }
+
+    #[tokio::test]
+    async fn versions_and_parts_that_are_not_here_are_told_apart() {
+        assert_eq!(status("/v1.24/info").await, StatusCode::BAD_REQUEST);
+        assert_eq!(status("/v1.99/info").await, StatusCode::BAD_REQUEST);
+        assert_eq!(status("/v1.45/swarm").await, StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(status("/networks").await, StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(status("/images/json").await, StatusCode::NOT_IMPLEMENTED);
+        for path in [
+            "/images/a/b/json",
+            "/networks/a",
+            "/volumes/a",
+            "/plugins/a/json",
+        ] {
+            assert_eq!(status(path).await, StatusCode::NOT_FOUND, "{path}");
+        }
+        assert_eq!(status("/v1.45/nothing").await, StatusCode::NOT_FOUND);
+        assert_eq!(status("/").await, StatusCode::NOT_FOUND);
+    }
+}

@@ -1,0 +1,214 @@
+//! `GET /containers/NAME/json`.
+
+use super::container::{self, Container, wall};
+use super::list::labels;
+use crate::compose::Service;
+use crate::compose::values::Restart;
+use crate::compose::volume::Kind;
+use crate::server::{Engine, Refused};
+use axum::extract::{Path, State};
+use axum::response::Json;
+use bollard_stubs::models::{
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, Health,
+    HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use std::collections::HashMap;
+
+/// What Docker writes for a moment that has not been.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+pub(super) async fn inspect(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+) -> Result<Json<ContainerInspectResponse>, Refused> {
+    let container = container::find(&engine, &name).await?;
+    let service = &container.service;
+    let (path, args) = match container.arguments.split_first() {
+        Some((path, args)) => (path.clone(), args.to_vec()),
+        None => (String::new(), Vec::new()),
+    };
+    Ok(Json(ContainerInspectResponse {
+        id: Some(container.id.clone()),
+        created: Some(humantime::format_rfc3339_nanos(container.created()).to_string()),
+        path: Some(path),
+        args: Some(args),
+        state: Some(state(&container)),
+        image: Some(service.image.clone()),
+        name: Some(format!("/{}", service.name)),
+        restart_count: Some(i64::from(service.restarts)),
+        driver: Some("overlay".to_owned()),
+        platform: Some("linux".to_owned()),
+        host_config: Some(host_config(&container.definition)),
+        mounts: Some(mounts(&container)),
+        config: Some(config(&container)),
+        network_settings: Some(NetworkSettings {
+            ports: Some(HashMap::new()),
+            networks: Some(HashMap::new()),
+            ..NetworkSettings::default()
+        }),
+        ..ContainerInspectResponse::default()
+    }))
+}
+
+fn state(container: &Container) -> ContainerState {
+    let service = &container.service;
+    let status = container.status();
+    let moment = |boot_us: Option<u64>| match boot_us {
+        Some(us) => humantime::format_rfc3339_nanos(wall(us)).to_string(),
+        None => NEVER.to_owned(),
+    };
+    let failed = service.state == crate::api::State::Failed;
+    ContainerState {
+        status: Some(status),
+        running: Some(container.is_up()),
+        paused: Some(false),
+        restarting: Some(status == ContainerStateStatusEnum::RESTARTING),
+        oom_killed: Some(false),
+        dead: Some(false),
+        pid: Some(service.pid.unwrap_or(0).into()),
+        exit_code: Some(if service.pid.is_some() {
+            0
+        } else {
+            container.exit_code().into()
+        }),
+        error: Some(
+            service
+                .detail
+                .clone()
+                .filter(|_| failed)
+                .unwrap_or_default(),
+        ),
+        started_at: Some(moment(service.started_us)),
+        finished_at: Some(moment(container.ended_us)),
+        health: container.health.map(|status| Health {
+            status: Some(status),
+            ..Health::default()
+        }),
+    }
+}
+
+fn host_config(service: &Service) -> HostConfig {
+    let capabilities = |list: &[crate::compose::values::Capability]| {
+        Some(list.iter().map(|capability| capability.0.clone()).collect())
+    };
+    let mode = |namespace: Option<crate::compose::Namespace>| {
+        namespace.map(|namespace| namespace.as_str().to_owned())
+    };
+    HostConfig {
+        network_mode: service.network_mode.map(|mode| mode.as_str().to_owned()),
+        privileged: Some(service.privileged),
+        readonly_rootfs: Some(service.read_only),
+        cap_add: capabilities(&service.cap_add),
+        cap_drop: capabilities(&service.cap_drop),
+        restart_policy: Some(restart_policy(service.restart)),
+        pid_mode: mode(service.pid),
+        ipc_mode: mode(service.ipc),
+        uts_mode: mode(service.uts),
+        cgroupns_mode: service.cgroup.and_then(|namespace| {
+            namespace
+                .as_str()
+                .parse::<HostConfigCgroupnsModeEnum>()
+                .ok()
+        }),
+        memory: service
+            .mem_limit
+            .and_then(|limit| i64::try_from(limit.0).ok()),
+        memory_reservation: service
+            .mem_reservation
+            .and_then(|limit| i64::try_from(limit.0).ok()),
+        // Ours are thousandths of a processor.
+        nano_cpus: service
+            .cpus
+            .and_then(|cpus| i64::try_from(cpus.0 * 1_000_000).ok()),
+        cpu_shares: service
+            .cpu_shares
+            .and_then(|shares| i64::try_from(shares).ok()),
+        pids_limit: service.pids_limit,
+        oom_score_adj: service.oom_score_adj.map(i64::from),
+        binds: Some(
+            service
+                .volumes
+                .iter()
+                .filter(|volume| volume.kind == Kind::Bind)
+                .map(|volume| {
+                    let mode = if volume.read_only { "ro" } else { "rw" };
+                    format!("{}:{}:{mode}", volume.source, volume.target)
+                })
+                .collect(),
+        ),
+        tmpfs: Some(
+            service
+                .tmpfs
+                .0
+                .iter()
+                .map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.join(",")))
+                .collect(),
+        ),
+        ..HostConfig::default()
+    }
+}
+
+fn restart_policy(restart: Restart) -> RestartPolicy {
+    let (name, count) = match restart {
+        Restart::No => (RestartPolicyNameEnum::NO, None),
+        Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),
+        Restart::OnFailure(count) => (RestartPolicyNameEnum::ON_FAILURE, count),
+        Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+    };
+    RestartPolicy {
+        name: Some(name),
+        maximum_retry_count: Some(count.unwrap_or(0).into()),
+    }
+}
+
+fn config(container: &Container) -> ContainerConfig {
+    let definition = &container.definition;
+    let words = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
+    let variables = definition.environment.0.iter();
+    ContainerConfig {
+        hostname: definition.hostname.clone(),
+        user: definition.user.as_ref().map(|user| user.0.clone()),
+        env: Some(
+            variables
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
+        ),
+        cmd: words(&definition.command.0),
+        entrypoint: words(&definition.entrypoint.0),
+        image: Some(container.service.image.clone()),
+        working_dir: definition.working_dir.clone(),
+        labels: Some(labels(container)),
+        tty: Some(false),
+        open_stdin: Some(false),
+        stop_signal: Some(signal_name(container.stop.0)),
+        stop_timeout: i64::try_from(container.stop.1.as_secs()).ok(),
+        ..ContainerConfig::default()
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.to_string(),
+        Err(_) => number.to_string(),
+    }
+}
+
+/// What is mounted into it, besides what every container has.
+pub(super) fn mounts(container: &Container) -> Vec<MountPoint> {
+    let volumes = container.definition.volumes.iter();
+    volumes
+        .map(|volume| MountPoint {
+            typ: Some(match volume.kind {
+                Kind::Bind => "bind".to_owned(),
+                Kind::Tmpfs => "tmpfs".to_owned(),
+            }),
+            source: Some(volume.source.clone()),
+            destination: Some(volume.target.clone()),
+            mode: Some(if volume.read_only { "ro" } else { "" }.to_owned()),
+            rw: Some(!volume.read_only),
+            propagation: Some(volume.propagation.as_str().to_owned()),
+            ..MountPoint::default()
+        })
+        .collect()
+}
