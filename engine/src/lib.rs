@@ -7,7 +7,7 @@
 //! - [`supervise`]: the engine itself
 //! - [`spec`], [`seccomp`], [`rootfs`]: from a definition to an OCI bundle; [`runtime`]: drives the OCI runtime
 //! - [`notify`], [`healthcheck`]: how a service is known to be well; [`changes`]: how it hears of changed files
-//! - [`output`], [`handover`]: what services print, and its way to the log service
+//! - [`output`], [`handover`]: what services print, and its way to the log service; [`log_query`]: and back
 //! - [`link`]: the socket to PID 1; [`readiness`]: waiting for descriptors; [`console`]: words for the person at the machine
 //! - [`boot`]: the time line; [`slices`]: the cgroup tree; [`options`]: command line and paths; [`clock`]
 
@@ -23,6 +23,7 @@ pub mod handover;
 pub mod healthcheck;
 pub mod lifecycle;
 pub mod link;
+pub mod log_query;
 pub mod notify;
 pub mod options;
 pub mod output;

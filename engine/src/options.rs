@@ -141,7 +141,7 @@ impl Options {
     pub fn docker_paths(&self) -> crate::docker::Paths {
         crate::docker::Paths {
             images: self.images.clone(),
-            log_queries: self.run.join("log/query.sock"),
+            log_queries: self.run.join(crate::log_query::SOCKET),
         }
     }
 

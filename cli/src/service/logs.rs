@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keelson_engine::api::Service;
-use serde::{Deserialize, Serialize};
+use keelson_engine::log_query::{Query, Record};
+use serde::Deserialize;
 
 use super::{SERVICES, unknown};
 use crate::arguments::Logs;
@@ -18,22 +19,6 @@ const SOCKET: &str = "/run/keelson/log/query.sock";
 const LOG: &str = "the log service";
 /// Sources of records that are no services.
 const OTHER_SOURCES: [&str; 3] = ["kernel", "engine", "init"];
-
-#[derive(Debug, Serialize)]
-struct Query<'a> {
-    service: Option<&'a str>,
-    tail: Option<usize>,
-    follow: bool,
-    since_us: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Record {
-    time_us: u64,
-    service: String,
-    priority: Option<u8>,
-    message: String,
-}
 
 #[derive(Debug, Deserialize)]
 struct Refusal {

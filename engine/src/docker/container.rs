@@ -1,6 +1,6 @@
 //! A service as Docker's API shows it: a container.
 
-use super::error::{error, invalid, no_such_container};
+use super::error::{error, no_such_container};
 use crate::api;
 use crate::clock::now_us;
 use crate::compose;
@@ -84,9 +84,6 @@ pub(super) async fn find(engine: &Engine, name: &str) -> Result<Container, Refus
         .position(|container| container.service.name == plain || container.id == name);
     if let Some(at) = exact {
         return Ok(containers.swap_remove(at));
-    }
-    if name.is_empty() {
-        return Err(invalid("page not found"));
     }
     containers.retain(|container| container.id.starts_with(name));
     match containers.len() {

@@ -6,13 +6,14 @@ use super::Context;
 use super::container;
 use super::error::{error, invalid};
 use super::list::is_true;
+use crate::log_query::{Query, Record};
 use crate::server::Refused;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::io;
 use std::path::Path as FilePath;
 use std::time::{Duration, SystemTime};
@@ -36,24 +37,6 @@ pub(super) struct Parameters {
     tail: Option<String>,
 }
 
-/// The log service's query (`keelson-log`, `query.rs`).
-#[derive(Debug, Serialize)]
-struct Question<'a> {
-    service: &'a str,
-    tail: Option<usize>,
-    follow: bool,
-    since_us: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Record {
-    time_us: u64,
-    stream: String,
-    message: String,
-    #[serde(default)]
-    partial: bool,
-}
-
 /// What is wanted of the records.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
@@ -66,7 +49,7 @@ struct Wanted {
 pub(super) async fn logs(
     State(context): State<Context>,
     Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
+    UrlQuery(parameters): UrlQuery<Parameters>,
 ) -> Result<Response, Refused> {
     let wanted = Wanted {
         stdout: is_true(parameters.stdout.as_deref()),
@@ -80,8 +63,8 @@ pub(super) async fn logs(
         ));
     }
     let container = container::find(&context.engine, &name).await?;
-    let question = Question {
-        service: &container.service.name,
+    let question = Query {
+        service: Some(&container.service.name),
         tail: parameters
             .tail
             .as_deref()
@@ -115,7 +98,7 @@ pub(super) async fn logs(
 
 async fn ask(
     socket: &FilePath,
-    question: &Question<'_>,
+    question: &Query<'_>,
 ) -> io::Result<(Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf)> {
     let (reader, mut writer) = UnixStream::connect(socket).await?.into_split();
     let mut line = serde_json::to_vec(question)?;
