@@ -39,7 +39,7 @@ pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 /// A new [`Record::id`].
 pub fn new_id() -> String {
     let mut bytes = [0; 32];
-    // Cannot fail on a running system; then the number of the service is at least none of another's.
+    // Cannot fail on a running system. If it did, the numbers would be equal and services still have their names.
     let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     debug_assert!(read.is_ok());
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
