@@ -30,7 +30,7 @@ pub const SOURCES: [Check; 5] = [
     },
     Check {
         name: "the tests of every crate pass",
-        run: || command("cargo test --quiet --locked --profile tool --workspace"),
+        run: || command("cargo test --quiet --locked --profile tool --workspace --no-fail-fast"),
     },
     Check {
         name: "the shell scripts can be parsed",

@@ -168,18 +168,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut events = Events::new().unwrap();
         events.watch(directory.path()).unwrap();
-        assert_eq!(events.wait(Some(Instant::now())).unwrap(), []);
+        let mut found = events.wait(Some(Instant::now())).unwrap();
+        // Signals are the process's: other tests of this program have children.
+        found.retain(|event| *event != Event::Child);
+        assert_eq!(found, []);
         std::fs::write(directory.path().join("new"), "x").unwrap();
         std::fs::rename(directory.path().join("new"), directory.path().join("name")).unwrap();
-        let found = events
-            .wait(Some(Instant::now() + Duration::from_secs(10)))
-            .unwrap();
-        assert!(
-            found.contains(&Event::Changed {
-                directory: 0,
-                name: "name".into()
-            }),
-            "{found:?}"
-        );
+        let replaced = Event::Changed {
+            directory: 0,
+            name: "name".into(),
+        };
+        while !found.contains(&replaced) {
+            found = events
+                .wait(Some(Instant::now() + Duration::from_secs(10)))
+                .unwrap();
+            assert_ne!(found, [], "no event in ten seconds");
+        }
     }
 }
