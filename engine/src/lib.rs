@@ -3,10 +3,12 @@
 //! - [`api`]: types of the HTTP API on `/run/keelson/system.sock`; [`server`]: the HTTP server
 //! - [`docker`]: Docker's API on the same socket
 //! - [`compose`]: service definitions; [`graph`]: their order
+//! - [`containers`]: what clients of Docker's API make; [`images`]: what from; [`events`]: who hears of it
 //! - [`lifecycle`]: the life of one service as a state machine; [`record`]: what is stored of it
 //! - [`supervise`]: the engine itself
 //! - [`spec`], [`seccomp`], [`rootfs`]: from a definition to an OCI bundle; [`runtime`]: drives the OCI runtime
 //! - [`notify`], [`healthcheck`]: how a service is known to be well; [`changes`]: how it hears of changed files
+//! - [`relay`]: clients that are attached to a container; [`exec`]: further processes in one
 //! - [`output`], [`handover`]: what services print, and its way to the log service; [`log_query`]: and back
 //! - [`link`]: the socket to PID 1; [`readiness`]: waiting for descriptors; [`console`]: words for the person at the machine
 //! - [`boot`]: the time line; [`slices`]: the cgroup tree; [`options`]: command line and paths; [`clock`]
@@ -17,10 +19,14 @@ pub mod changes;
 pub mod clock;
 pub mod compose;
 pub mod console;
+pub mod containers;
 pub mod docker;
+pub mod events;
+pub mod exec;
 pub mod graph;
 pub mod handover;
 pub mod healthcheck;
+pub mod images;
 pub mod lifecycle;
 pub mod link;
 pub mod log_query;
@@ -29,6 +35,7 @@ pub mod options;
 pub mod output;
 pub mod readiness;
 pub mod record;
+pub mod relay;
 pub mod rootfs;
 pub mod runtime;
 pub mod seccomp;

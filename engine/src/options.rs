@@ -19,6 +19,7 @@ Options:
   --services DIR   service.yml files            [/usr/lib/keelson/services]
   --images DIR     root directories of images   [/usr/lib/keelson/images]
   --run DIR        sockets, bundles, records    [/run/keelson]
+  --state DIR      containers, volumes, images  [/state/engine]
   --seccomp FILE   profile in Docker's format   [/usr/lib/keelson/seccomp.json]
   --without-limits for development: no cgroup limits, no device rules, no OOM score
   --help, --version
@@ -36,6 +37,8 @@ pub struct Options {
     pub images: PathBuf,
     /// Everything that lasts until the machine goes down.
     pub run: PathBuf,
+    /// What outlives the machine's going down.
+    pub state: PathBuf,
     /// The seccomp profile.
     pub seccomp: PathBuf,
     /// The OCI runtime.
@@ -67,6 +70,7 @@ impl Options {
             services: "/usr/lib/keelson/services".into(),
             images: "/usr/lib/keelson/images".into(),
             run: "/run/keelson".into(),
+            state: "/state/engine".into(),
             seccomp: "/usr/lib/keelson/seccomp.json".into(),
             runtime: std::env::var_os("KEELSON_RUNTIME")
                 .map_or_else(|| "/usr/lib/keelson/keelson-runtime".into(), PathBuf::from),
@@ -80,6 +84,7 @@ impl Options {
                 Long("services") => options.services = parser.value()?.into(),
                 Long("images") => options.images = parser.value()?.into(),
                 Long("run") => options.run = parser.value()?.into(),
+                Long("state") => options.state = parser.value()?.into(),
                 Long("seccomp") => options.seccomp = parser.value()?.into(),
                 Long("without-limits") => options.without_limits = true,
                 Short('h') | Long("help") => return Ok(Request::Print(USAGE.to_owned())),
@@ -140,9 +145,19 @@ impl Options {
     /// What Docker's API reads itself.
     pub fn docker_paths(&self) -> crate::docker::Paths {
         crate::docker::Paths {
-            images: self.images.clone(),
+            options: self.clone(),
             log_queries: self.run.join(crate::log_query::SOCKET),
         }
+    }
+
+    /// What is kept of containers that clients made.
+    pub fn containers(&self) -> crate::containers::Store {
+        crate::containers::Store::new(self.state.join("containers"))
+    }
+
+    /// Named volumes.
+    pub fn volumes(&self) -> crate::containers::volumes::Volumes {
+        crate::containers::volumes::Volumes::new(self.state.join("volumes"))
     }
 
     /// Where the log service takes pipes.
@@ -157,7 +172,14 @@ impl Options {
 
     /// Whether a bind source may be made when it is missing.
     pub fn may_create(&self, path: &Path) -> bool {
-        path.starts_with("/run") || path.starts_with("/state") || path.starts_with(&self.run)
+        [
+            Path::new("/run"),
+            Path::new("/state"),
+            &self.run,
+            &self.state,
+        ]
+        .iter()
+        .any(|place| path.starts_with(place))
     }
 }
 

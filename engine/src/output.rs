@@ -76,6 +76,14 @@ impl Pipe {
         reopen(self.held.as_fd(), false, true, false)
     }
 
+    /// An end to write to that does not block.
+    ///
+    /// # Errors
+    /// As [`Pipe::new`].
+    pub fn nonblocking_writer(&self) -> io::Result<OwnedFd> {
+        reopen(self.held.as_fd(), false, true, true)
+    }
+
     /// An end to read from, with flags of its own.
     ///
     /// # Errors
@@ -128,6 +136,7 @@ impl Output {
     /// As [`Pipe::new`].
     pub fn streams(&self) -> io::Result<Streams> {
         Ok(Streams {
+            stdin: None,
             stdout: self.stdout.writer()?,
             stderr: self.stderr.writer()?,
         })

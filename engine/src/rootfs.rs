@@ -8,8 +8,13 @@
 
 use anyhow::{Context, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
@@ -73,6 +78,81 @@ pub fn mount_root(
         Some(options.as_str()),
     )
     .with_context(|| format!("cannot mount an overlay over {}", image.display()))
+}
+
+/// Where a container's root is made from, and where what it writes goes.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    /// The image's layers, the topmost first. Not empty.
+    pub image: Vec<PathBuf>,
+    /// What the container writes.
+    pub upper: PathBuf,
+    /// The kernel's scratch space for it, in the same file system.
+    pub work: PathBuf,
+}
+
+/// Mounts the root of a container at `container/rootfs`, writable. A root that is still mounted is used again.
+///
+/// # Errors
+/// Says which step failed.
+pub fn mount_layers(container: &Path, layers: &Layers) -> anyhow::Result<()> {
+    let rootfs = container.join("rootfs");
+    if is_mount_point(&rootfs) {
+        return Ok(());
+    }
+    for directory in [&rootfs, &layers.upper, &layers.work] {
+        make_directory(directory)?;
+    }
+    let top = layers.image.first().context("the image has no layers")?;
+    copy_attributes(top, &layers.upper)
+        .with_context(|| format!("cannot prepare {}", layers.upper.display()))?;
+    // One parameter a layer: the options of mount(2) would have to fit into a page.
+    let mount = || -> rustix::io::Result<()> {
+        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let set = |key: &str, value: &Path| fsconfig_set_string(overlay.as_fd(), key, value);
+        set("source", Path::new("overlay"))?;
+        for layer in &layers.image {
+            set("lowerdir+", layer)?;
+        }
+        set("upperdir", &layers.upper)?;
+        set("workdir", &layers.work)?;
+        fsconfig_create(overlay.as_fd())?;
+        let mounted = fsmount(
+            overlay.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::empty(),
+        )?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(mounted.as_fd(), "", rustix::fs::CWD, &rootfs, flags)
+    };
+    mount().with_context(|| format!("cannot mount an overlay over {}", top.display()))
+}
+
+/// Makes a directory in a container's root, as its program will find it; fine when it is there.
+///
+/// # Errors
+/// With the path.
+pub fn make_inside(root: &Path, path: &str) -> anyhow::Result<()> {
+    make_directory(&root.join(resolve(root, path)?))
+}
+
+/// Makes sure that there is a file in a container's root for something to be mounted on, and gives the path that its
+/// program finds it by with no link on the way: an image may have a link there that leads to nothing yet.
+///
+/// # Errors
+/// With the path.
+pub fn make_file_inside(root: &Path, path: &str) -> anyhow::Result<PathBuf> {
+    let inside = resolve(root, path)?;
+    let place = root.join(&inside);
+    if let Some(parent) = place.parent() {
+        make_directory(parent)?;
+    }
+    match File::options().create_new(true).write(true).open(&place) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("cannot make {}", place.display()))
+        }
+        _ => Ok(Path::new("/").join(inside)),
+    }
 }
 
 /// Unmounts the root of a container and removes its directory. What the container wrote is lost.

@@ -11,9 +11,11 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Standard output and error of a container.
+/// Standard streams of a container.
 #[derive(Debug)]
 pub struct Streams {
+    /// Becomes descriptor 0; `/dev/null` when there is none.
+    pub stdin: Option<OwnedFd>,
     /// Becomes descriptor 1.
     pub stdout: OwnedFd,
     /// Becomes descriptor 2.
@@ -51,11 +53,18 @@ impl Runtime {
         }
     }
 
-    /// Makes a container from a bundle; its first process waits. Returns that process's number.
+    /// Makes a container from a bundle; its first process waits. Returns that process's number. With a terminal it
+    /// is sent to `console_socket` instead of using the streams.
     ///
     /// # Errors
     /// With what the runtime said.
-    pub async fn create(&self, id: &str, bundle: &Path, streams: Streams) -> anyhow::Result<i32> {
+    pub async fn create(
+        &self,
+        id: &str,
+        bundle: &Path,
+        streams: Streams,
+        console_socket: Option<&Path>,
+    ) -> anyhow::Result<i32> {
         let pid_file = bundle.join("pid");
         let log = bundle.join("runtime.log");
         for stale in [&pid_file, &log] {
@@ -68,10 +77,13 @@ impl Runtime {
             .arg("--bundle")
             .arg(bundle)
             .arg("--pid-file")
-            .arg(&pid_file)
-            .arg(id);
+            .arg(&pid_file);
+        if let Some(socket) = console_socket {
+            command.arg("--console-socket").arg(socket);
+        }
+        command.arg(id);
         command
-            .stdin(Stdio::null())
+            .stdin(streams.stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(streams.stdout)
             .stderr(streams.stderr);
         if let Err(error) = self.finish(command, "create").await {
@@ -193,7 +205,7 @@ impl Runtime {
 }
 
 /// The last line of what a runtime said; from JSON lines, their `msg`.
-fn last_message(text: &str) -> Option<String> {
+pub(crate) fn last_message(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
     let json: Option<Value> = serde_json::from_str(line).ok();
     let message = json

@@ -1,8 +1,13 @@
 //! The HTTP server of the API: turns requests into messages to the engine and its answers into JSON.
 
 use crate::api::{Boot, ErrorBody, Service, Status};
+use crate::containers::Stored;
 use crate::docker::container::Container;
-use crate::docker::{self, Command, Context as Docker, Paths};
+use crate::docker::update::Update;
+use crate::docker::{self, Command, Condition, Context as Docker, Paths};
+use crate::events::Subscription;
+use crate::exec::Execs;
+use crate::relay::Attached;
 use anyhow::Context;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
@@ -17,9 +22,13 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-/// Why a restart did not happen.
+/// Why something did not happen.
 #[derive(Debug)]
 pub enum Refusal {
+    /// What was asked for makes no sense.
+    Invalid(String),
+    /// It cannot be done as things are.
+    Conflict(String),
     /// There is no service of that name.
     NoSuchService(String),
     /// It did not come up.
@@ -31,6 +40,63 @@ pub enum Refusal {
 pub enum Request {
     /// All services, as containers.
     Containers(oneshot::Sender<Vec<Container>>),
+    /// A container that is on the disk already is taken in.
+    Add(Box<Stored>, oneshot::Sender<Result<(), Refusal>>),
+    /// A container is removed.
+    Remove {
+        /// Its key.
+        key: String,
+        /// Also when it runs.
+        force: bool,
+        /// When it is gone.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// A container gets another name.
+    Rename {
+        /// Its key.
+        key: String,
+        /// The new name.
+        name: String,
+        /// When that is on the disk.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// A container gets other limits, or another restart policy.
+    Update {
+        /// Its key.
+        key: String,
+        /// What changes.
+        update: Box<Update>,
+        /// When that is on the disk.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Somebody wants to know how a container ends.
+    Wait(
+        String,
+        Condition,
+        oneshot::Sender<Result<oneshot::Receiver<i32>, Refusal>>,
+    ),
+    /// A client is connected to a container's streams; nothing comes of it when they go to the log only.
+    Attach {
+        /// Its key.
+        key: String,
+        /// The client types, too.
+        input: bool,
+        /// The client's ends.
+        answer: oneshot::Sender<Result<Option<Attached>, Refusal>>,
+    },
+    /// A container's terminal gets another size.
+    Resize {
+        /// Its key.
+        key: String,
+        /// Lines.
+        rows: u16,
+        /// Letters in a line.
+        columns: u16,
+        /// When that is done.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// What happened, and what will.
+    Events(oneshot::Sender<Subscription>),
     /// Something is to be done with a service.
     Control(String, Command, oneshot::Sender<Result<(), Refusal>>),
     /// All services.
@@ -82,6 +148,7 @@ pub async fn serve(listener: OwnedFd, engine: Engine, paths: Paths) -> anyhow::R
         .with_state(Docker {
             engine,
             paths: Arc::new(paths),
+            execs: Execs::default(),
         });
     axum::serve(UnixListener::from_std(listener)?, routes).await?;
     Ok(())
@@ -135,7 +202,9 @@ async fn restart(
             StatusCode::NOT_FOUND,
             format!("no such service: {name}"),
         )),
-        Err(Refusal::Failed(message)) => Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, message)),
+        Err(Refusal::Invalid(message) | Refusal::Conflict(message) | Refusal::Failed(message)) => {
+            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, message))
+        }
     }
 }
 

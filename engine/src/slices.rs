@@ -3,7 +3,7 @@
 
 use crate::compose::Slice;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
@@ -21,12 +21,21 @@ pub fn prepare(root: &Path) -> bool {
         .all(|name| enabled.split_whitespace().any(|word| word == *name))
 }
 
+/// The cgroup of a service or a container.
+pub fn cgroup(root: &Path, slice: Slice, name: &str) -> PathBuf {
+    root.join(slice.as_str()).join(name)
+}
+
 /// Memory charged to a service, in bytes.
 pub fn memory_bytes(root: &Path, slice: Slice, service: &str) -> Option<u64> {
-    let slice = match slice {
-        Slice::System => "system",
-        Slice::User => "user",
-    };
-    let file = root.join(slice).join(service).join("memory.current");
+    let file = cgroup(root, slice, service).join("memory.current");
     fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Whether the kernel has killed a process of a service because memory ran out (`oom_kill` in `memory.events`).
+pub fn out_of_memory(root: &Path, slice: Slice, service: &str) -> bool {
+    let file = cgroup(root, slice, service).join("memory.events");
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.is_some_and(|count| count.trim() != "0")
 }

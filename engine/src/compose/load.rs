@@ -2,7 +2,7 @@
 
 use super::lists::Ordered;
 use super::service::{Ready, Service};
-use super::{Definition, Position, position};
+use super::{Definition, Kind, Position, position};
 use crate::api::Failure;
 use serde::Deserialize;
 use std::fs;
@@ -102,6 +102,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<Definition>, Failure> {
         let positions = position::keys_of(text, &name);
         let definition = Definition {
             name,
+            kind: Kind::Service,
             file: file.to_owned(),
             positions,
             service,

@@ -24,11 +24,23 @@ pub use values::Restart;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Where a definition comes from, and so what stands beside it unasked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A file: a service of the system, with `/run` and `/tmp` in memory and a socket for sd_notify.
+    #[default]
+    Service,
+    /// A client of Docker's API: as Docker makes containers.
+    Container,
+}
+
 /// A service and where it was defined.
 #[derive(Clone, Debug)]
 pub struct Definition {
-    /// Its name.
+    /// Its name; the key of a container.
     pub name: String,
+    /// Where it comes from.
+    pub kind: Kind,
     /// The file it stands in.
     pub file: PathBuf,
     /// Where in that file its keys stand, for messages.
@@ -79,6 +91,7 @@ impl Definition {
         match (self.service.keelson.start_timeout, self.ready()) {
             (Some(span), _) => Some(span.0),
             (None, Ready::Exit) => None,
+            (None, _) if self.kind == Kind::Container => None,
             (None, _) => Some(Duration::from_secs(90)),
         }
     }
@@ -92,7 +105,10 @@ impl Definition {
 
     /// The half of the cgroup tree that it lives in.
     pub fn slice(&self) -> Slice {
-        self.service.cgroup_parent.unwrap_or(Slice::System)
+        self.service.cgroup_parent.unwrap_or(match self.kind {
+            Kind::Service => Slice::System,
+            Kind::Container => Slice::User,
+        })
     }
 
     /// Program and arguments.

@@ -2,23 +2,56 @@
 
 use super::lists::{CommandLine, OneOrMany, Ordered, Pairs};
 use super::values::{
-    ByteSize, Capability, Cpus, Mode, Restart, Span, StopSignal, Text, scalars, words,
+    ByteSize, Capability, Cpus, Mode, Restart, Span, StopSignal, SwapLimit, Text, scalars, words,
 };
 use super::volume::{Device, DeviceRule, Tmpfs, Volume};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-words! {
-    /// Which network a service has.
-    NetworkMode {
-        /// One of its own, with nothing in it.
-        None = "none",
-        /// The host's.
-        Host = "host",
+/// Which network a service has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// One of its own, with nothing in it.
+    None,
+    /// The host's.
+    Host,
+    /// That of another one, which has to run.
+    Container(String),
+}
+
+impl NetworkMode {
+    /// The word that stands in files.
+    pub fn as_text(&self) -> Cow<'static, str> {
+        match self {
+            Self::None => Cow::Borrowed("none"),
+            Self::Host => Cow::Borrowed("host"),
+            Self::Container(name) => Cow::Owned(format!("container:{name}")),
+        }
     }
 }
+
+impl FromStr for NetworkMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let other = text
+            .strip_prefix("container:")
+            .or_else(|| text.strip_prefix("service:"));
+        match (text, other) {
+            ("none", _) => Ok(Self::None),
+            ("host", _) => Ok(Self::Host),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Container(name.to_owned())),
+            _ => Err(format!(
+                "`{text}` is not one of: none, host, service:NAME, container:NAME"
+            )),
+        }
+    }
+}
+
+scalars!(NetworkMode);
 
 words! {
     /// Whether a service has a namespace of its own.
@@ -297,7 +330,7 @@ pub struct Extension {
 }
 
 /// One service, as it stands in the file. Values are taken literally: `$` has no meaning.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // The Compose specification documents them under the same names.
 pub struct Service {
@@ -332,6 +365,10 @@ pub struct Service {
     pub tmpfs: OneOrMany<Tmpfs>,
     #[serde(default)]
     pub read_only: bool,
+    #[serde(default)]
+    pub tty: bool,
+    #[serde(default)]
+    pub stdin_open: bool,
     pub user: Option<Text>,
     #[serde(default)]
     pub group_add: Vec<Text>,
@@ -343,9 +380,12 @@ pub struct Service {
     pub stop_grace_period: Option<Span>,
     pub mem_limit: Option<ByteSize>,
     pub mem_reservation: Option<ByteSize>,
+    pub memswap_limit: Option<SwapLimit>,
     pub pids_limit: Option<i64>,
     pub cpus: Option<Cpus>,
     pub cpu_shares: Option<u64>,
+    pub cpuset: Option<String>,
+    pub shm_size: Option<ByteSize>,
     #[serde(default)]
     pub ulimits: Ordered<Ulimit>,
     #[serde(default)]

@@ -120,7 +120,10 @@ fn a_bad_value_is_an_error_with_its_place() {
         ("mem_limit: 64q", "`64q` is not a size"),
         ("cap_add: [NET_ADMON]", "no capability `NET_ADMON`"),
         ("restart: sometimes", "not one of: no, always"),
-        ("network_mode: bridge", "`bridge` is not one of: none, host"),
+        (
+            "network_mode: bridge",
+            "`bridge` is not one of: none, host, service:NAME",
+        ),
         ("volumes: [data:/data]", "`data` is not an absolute path"),
         ("volumes: [/a:/../b]", "has `.` or `..` in it"),
         ("volumes: [/a:/b:rx]", "unknown option `rx`"),

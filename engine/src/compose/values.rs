@@ -110,6 +110,24 @@ impl FromStr for ByteSize {
     }
 }
 
+/// Memory and swap together, in bytes; -1 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwapLimit(pub i64);
+
+impl FromStr for SwapLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "-1" {
+            return Ok(Self(-1));
+        }
+        let ByteSize(bytes) = text.parse()?;
+        i64::try_from(bytes)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
 /// A duration: `1m30s`, `500ms`, `2h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -293,5 +311,5 @@ impl FromStr for Capability {
 }
 
 scalars!(
-    Text, ByteSize, Span, StopSignal, Cpus, Restart, Mode, Capability
+    Text, ByteSize, SwapLimit, Span, StopSignal, Cpus, Restart, Mode, Capability
 );

@@ -4,9 +4,11 @@ use super::error::{error, no_such_container};
 use crate::api;
 use crate::clock::now_us;
 use crate::compose;
+use crate::containers::{Stored, moment};
 use crate::server::{Engine, Refused, Request, ask};
 use axum::http::StatusCode;
 use bollard_stubs::models::{ContainerStateStatusEnum as Status, HealthStatusEnum};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// What the handlers know of a service.
@@ -14,6 +16,16 @@ use std::time::{Duration, SystemTime};
 pub struct Container {
     /// 64 hexadecimal digits, the same for as long as the machine is up.
     pub id: String,
+    /// What names it in the system: the service's name, or the beginning of its number.
+    pub key: String,
+    /// Of one that a client made: what is kept of it.
+    pub stored: Option<Arc<Stored>>,
+    /// Exit status of its last run; 127 or 128 when its program could not be started.
+    pub exit_code: i32,
+    /// The kernel ended its last run for want of memory.
+    pub out_of_memory: bool,
+    /// It stands still.
+    pub paused: bool,
     /// What the engine's own API shows.
     pub service: api::Service,
     /// Its definition.
@@ -31,7 +43,13 @@ pub struct Container {
 impl Container {
     /// Docker's word for what it is doing.
     pub(super) fn status(&self) -> Status {
+        let fresh = self.stored.as_ref().is_some_and(|stored| {
+            stored.outcome.started_us.is_none() && self.service.started_us.is_none()
+        });
         match self.service.state {
+            _ if self.paused => Status::PAUSED,
+            api::State::Stopped if fresh => Status::CREATED,
+
             api::State::Waiting => Status::CREATED,
             api::State::Starting if self.service.pid.is_none() => Status::CREATED,
             api::State::Starting
@@ -45,20 +63,36 @@ impl Container {
 
     /// Whether it is there for `docker ps` without `--all`.
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.status(), Status::RUNNING | Status::RESTARTING)
-    }
-
-    /// Exit status of the last run; one that could not be started has Docker's 128.
-    pub(super) fn exit_code(&self) -> i32 {
-        let failed = self.service.state == api::State::Failed;
-        self.service
-            .exit_code
-            .unwrap_or(if failed { 128 } else { 0 })
+        matches!(
+            self.status(),
+            Status::RUNNING | Status::RESTARTING | Status::PAUSED
+        )
     }
 
     /// When it was made.
     pub(super) fn created(&self) -> SystemTime {
-        wall(self.service.created_us.unwrap_or_default())
+        match &self.stored {
+            Some(stored) => moment(stored.created_us),
+            None => wall(self.service.created_us.unwrap_or_default()),
+        }
+    }
+
+    /// When its program was last started.
+    pub(super) fn started(&self) -> Option<SystemTime> {
+        let before = self
+            .stored
+            .as_ref()
+            .and_then(|stored| stored.outcome.started_us);
+        self.service.started_us.map(wall).or(before.map(moment))
+    }
+
+    /// When its last run ended.
+    pub(super) fn ended(&self) -> Option<SystemTime> {
+        let before = self
+            .stored
+            .as_ref()
+            .and_then(|stored| stored.outcome.ended_us);
+        self.ended_us.map(wall).or(before.map(moment))
     }
 }
 

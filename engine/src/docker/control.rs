@@ -1,12 +1,15 @@
 //! `POST /containers/NAME/start`, `stop`, `restart`, `kill`, `wait`.
 
 use super::container;
-use super::error::{error, invalid, no_such_container};
-use crate::server::{Engine, Refusal, Refused, Request, ask};
+use super::error::{error, invalid, refused};
+use crate::containers::definition::grace_period;
+use crate::server::{Engine, Refused, Request, ask};
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use bollard_stubs::models::{ContainerStateStatusEnum as Status, ContainerWaitResponse};
+use futures_util::stream;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use std::time::Duration;
@@ -24,8 +27,17 @@ pub enum Command {
     Kill,
     /// Its first process gets a signal.
     Signal(i32),
-    /// Nothing is done: answered when it does not run any more.
-    Wait,
+}
+
+/// What somebody waits for who wants to know an exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It does not run.
+    NotRunning,
+    /// A run ends from now on.
+    NextExit,
+    /// It is there no more.
+    Removed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -39,20 +51,13 @@ pub(super) struct Parameters {
 impl Parameters {
     /// How long it may take to end; a negative number is for ever.
     fn grace(&self) -> Option<Duration> {
-        let forever = Duration::from_secs(u64::from(u32::MAX));
-        self.t
-            .map(|seconds| u64::try_from(seconds).map_or(forever, Duration::from_secs))
+        self.t.map(grace_period)
     }
 }
 
 async fn tell(engine: &Engine, name: &str, command: Command) -> Result<(), Refused> {
     let request = |answer| Request::Control(name.to_owned(), command, answer);
-    ask(engine, request)
-        .await?
-        .map_err(|refusal| match refusal {
-            Refusal::NoSuchService(name) => no_such_container(&name),
-            Refusal::Failed(why) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
-        })
+    ask(engine, request).await?.map_err(refused)
 }
 
 pub(super) async fn start(
@@ -60,10 +65,17 @@ pub(super) async fn start(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
     let container = container::find(&engine, &name).await?;
-    if container.status() == Status::RUNNING {
-        return Ok(StatusCode::NOT_MODIFIED);
+    match container.status() {
+        Status::RUNNING => return Ok(StatusCode::NOT_MODIFIED),
+        Status::PAUSED => {
+            return Err(error(
+                StatusCode::CONFLICT,
+                "cannot start a paused container, try unpause instead",
+            ));
+        }
+        _ => {}
     }
-    tell(&engine, &container.service.name, Command::Start).await?;
+    tell(&engine, &container.key, Command::Start).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -73,15 +85,12 @@ pub(super) async fn stop(
     Query(parameters): Query<Parameters>,
 ) -> Result<StatusCode, Refused> {
     let container = container::find(&engine, &name).await?;
-    if container.status() == Status::EXITED {
+    if matches!(container.status(), Status::EXITED | Status::CREATED) && container.stored.is_some()
+        || container.status() == Status::EXITED
+    {
         return Ok(StatusCode::NOT_MODIFIED);
     }
-    tell(
-        &engine,
-        &container.service.name,
-        Command::Stop(parameters.grace()),
-    )
-    .await?;
+    tell(&engine, &container.key, Command::Stop(parameters.grace())).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -93,7 +102,7 @@ pub(super) async fn restart(
     let container = container::find(&engine, &name).await?;
     tell(
         &engine,
-        &container.service.name,
+        &container.key,
         Command::Restart(parameters.grace()),
     )
     .await?;
@@ -128,31 +137,38 @@ pub(super) async fn kill(
     } else {
         Command::Signal(signal)
     };
-    tell(&engine, &container.service.name, command).await?;
+    tell(&engine, &container.key, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Answers at once with the status, and with the body when there is an exit status to tell: clients start what they
+/// wait for only when they have the first.
 pub(super) async fn wait(
     State(engine): State<Engine>,
     Path(name): Path<String>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Refused> {
-    match parameters.condition.as_deref() {
-        None | Some("" | "not-running") => {}
-        Some(other) => {
-            return Err(invalid(format!(
-                "invalid condition: \"{other}\": a system container can be waited for until it is not-running"
-            )));
-        }
-    }
-    let container = container::find(&engine, &name).await?;
-    tell(&engine, &container.service.name, Command::Wait).await?;
-    let container = container::find(&engine, &container.id).await?;
-    let answer = ContainerWaitResponse {
-        status_code: container.exit_code().into(),
-        error: None,
+    let condition = match parameters.condition.as_deref() {
+        None | Some("" | "not-running") => Condition::NotRunning,
+        Some("next-exit") => Condition::NextExit,
+        Some("removed") => Condition::Removed,
+        Some(other) => return Err(invalid(format!("invalid condition: \"{other}\""))),
     };
-    Ok(Json(answer).into_response())
+    let container = container::find(&engine, &name).await?;
+    let request = |answer| Request::Wait(container.key, condition, answer);
+    let exit = ask(&engine, request).await?.map_err(refused)?;
+    let body = stream::once(async move {
+        let code = exit.await.map_err(std::io::Error::other)?;
+        let answer = ContainerWaitResponse {
+            status_code: code.into(),
+            error: None,
+        };
+        let mut text = serde_json::to_vec(&answer)?;
+        text.push(b'\n');
+        Ok::<_, std::io::Error>(text)
+    });
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Ok((json, Body::from_stream(body)).into_response())
 }
 
 /// A signal by its name, with or without `SIG`, or by its number.

@@ -1,7 +1,7 @@
 //! Answers that are no success: Docker's status codes, `{"message": ...}` as the body.
 
 use super::{VERSION, VERSIONS};
-use crate::server::Refused;
+use crate::server::{Refusal, Refused};
 use axum::http::{Method, StatusCode, Uri};
 
 /// An answer with a message for a person.
@@ -17,6 +17,44 @@ pub(super) fn invalid(message: impl Into<String>) -> Refused {
 /// No container of that name or number.
 pub(super) fn no_such_container(name: &str) -> Refused {
     error(StatusCode::NOT_FOUND, format!("No such container: {name}"))
+}
+
+/// What the engine did not do.
+pub(super) fn refused(refusal: Refusal) -> Refused {
+    match refusal {
+        Refusal::NoSuchService(name) => no_such_container(&name),
+        Refusal::Invalid(why) => invalid(why),
+        Refusal::Conflict(why) => error(StatusCode::CONFLICT, why),
+        Refusal::Failed(why) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
+    }
+}
+
+/// What the disk did not do.
+pub(super) fn disk(what: &str, why: &std::io::Error) -> Refused {
+    let status = match why.kind() {
+        std::io::ErrorKind::InvalidInput => return invalid(why.to_string()),
+        std::io::ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    error(status, format!("cannot {what}: {why}"))
+}
+
+/// Reads a body as Docker does: whatever its declared type.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    if body.is_empty() {
+        return Err(invalid("got EOF while reading request body"));
+    }
+    serde_json::from_slice(body).map_err(|error| invalid(format!("invalid JSON: {error}")))
+}
+
+/// Runs what blocks on the disk beside the event loop.
+pub(super) async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Refused> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    done.map_err(|error| disk(what, &error))
 }
 
 /// Paths that Docker knows by their first word and system containers have no use for, or not yet.

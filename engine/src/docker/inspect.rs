@@ -1,10 +1,11 @@
 //! `GET /containers/NAME/json`.
 
-use super::container::{self, Container, wall};
+use super::container::{self, Container};
 use super::list::labels;
 use crate::compose::Service;
 use crate::compose::values::Restart;
 use crate::compose::volume::Kind;
+use crate::containers::Stored;
 use crate::server::{Engine, Refused};
 use axum::extract::{Path, State};
 use axum::response::Json;
@@ -14,6 +15,7 @@ use bollard_stubs::models::{
     RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 /// What Docker writes for a moment that has not been.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -23,54 +25,78 @@ pub(super) async fn inspect(
     Path(name): Path<String>,
 ) -> Result<Json<ContainerInspectResponse>, Refused> {
     let container = container::find(&engine, &name).await?;
+    Ok(Json(inspected(&container)))
+}
+
+fn inspected(container: &Container) -> ContainerInspectResponse {
     let service = &container.service;
     let (path, args) = match container.arguments.split_first() {
         Some((path, args)) => (path.clone(), args.to_vec()),
         None => (String::new(), Vec::new()),
     };
-    Ok(Json(ContainerInspectResponse {
+    let stored = container.stored.as_deref();
+    let (config, host_config) = match stored {
+        Some(stored) => asked_for(stored),
+        None => (config(container), host_config(&container.definition)),
+    };
+    ContainerInspectResponse {
         id: Some(container.id.clone()),
         created: Some(humantime::format_rfc3339_nanos(container.created()).to_string()),
         path: Some(path),
         args: Some(args),
-        state: Some(state(&container)),
-        image: Some(service.image.clone()),
+        state: Some(state(container)),
+        image: Some(
+            stored
+                .map_or(&service.image, |stored| &stored.image_id)
+                .clone(),
+        ),
         name: Some(format!("/{}", service.name)),
         restart_count: Some(i64::from(service.restarts)),
         driver: Some("overlay".to_owned()),
         platform: Some("linux".to_owned()),
-        host_config: Some(host_config(&container.definition)),
-        mounts: Some(mounts(&container)),
-        config: Some(config(&container)),
+        host_config: Some(host_config),
+        mounts: Some(mounts(container)),
+        config: Some(config),
         network_settings: Some(NetworkSettings {
             ports: Some(HashMap::new()),
             networks: Some(HashMap::new()),
             ..NetworkSettings::default()
         }),
         ..ContainerInspectResponse::default()
-    }))
+    }
+}
+
+/// What the client that made it asked for, in the form that it is shown in.
+fn asked_for(stored: &Stored) -> (ContainerConfig, HostConfig) {
+    // The two types have the same keys.
+    let config = serde_json::to_value(&stored.body).and_then(serde_json::from_value);
+    let mut config: ContainerConfig = config.unwrap_or_default();
+    if config.hostname.as_ref().is_none_or(String::is_empty) {
+        config.hostname = Some(stored.key().to_owned());
+    }
+    (config, stored.body.host_config.clone().unwrap_or_default())
 }
 
 fn state(container: &Container) -> ContainerState {
     let service = &container.service;
     let status = container.status();
-    let moment = |boot_us: Option<u64>| match boot_us {
-        Some(us) => humantime::format_rfc3339_nanos(wall(us)).to_string(),
+    let moment = |moment: Option<SystemTime>| match moment {
+        Some(moment) => humantime::format_rfc3339_nanos(moment).to_string(),
         None => NEVER.to_owned(),
     };
-    let failed = service.state == crate::api::State::Failed;
+    let failed = service.state == crate::api::State::Failed && service.started_us.is_none();
     ContainerState {
         status: Some(status),
         running: Some(container.is_up()),
-        paused: Some(false),
+        paused: Some(container.paused),
         restarting: Some(status == ContainerStateStatusEnum::RESTARTING),
-        oom_killed: Some(false),
+        oom_killed: Some(container.out_of_memory),
         dead: Some(false),
         pid: Some(service.pid.unwrap_or(0).into()),
         exit_code: Some(if service.pid.is_some() {
             0
         } else {
-            container.exit_code().into()
+            container.exit_code.into()
         }),
         error: Some(
             service
@@ -79,8 +105,8 @@ fn state(container: &Container) -> ContainerState {
                 .filter(|_| failed)
                 .unwrap_or_default(),
         ),
-        started_at: Some(moment(service.started_us)),
-        finished_at: Some(moment(container.ended_us)),
+        started_at: Some(moment(container.started())),
+        finished_at: Some(moment(container.ended())),
         health: container.health.map(|status| Health {
             status: Some(status),
             ..Health::default()
@@ -96,7 +122,10 @@ fn host_config(service: &Service) -> HostConfig {
         namespace.map(|namespace| namespace.as_str().to_owned())
     };
     HostConfig {
-        network_mode: service.network_mode.map(|mode| mode.as_str().to_owned()),
+        network_mode: service
+            .network_mode
+            .as_ref()
+            .map(|mode| mode.as_text().into_owned()),
         privileged: Some(service.privileged),
         readonly_rootfs: Some(service.read_only),
         cap_add: capabilities(&service.cap_add),
@@ -199,16 +228,27 @@ pub(super) fn mounts(container: &Container) -> Vec<MountPoint> {
     let volumes = container.definition.volumes.iter();
     volumes
         .map(|volume| MountPoint {
-            typ: Some(match volume.kind {
-                Kind::Bind => "bind".to_owned(),
-                Kind::Tmpfs => "tmpfs".to_owned(),
-            }),
+            typ: Some(
+                match (volume.kind, volume_name(&volume.source)) {
+                    (Kind::Tmpfs, _) => "tmpfs",
+                    (Kind::Bind, Some(_)) => "volume",
+                    (Kind::Bind, None) => "bind",
+                }
+                .to_owned(),
+            ),
+            name: volume_name(&volume.source),
+            driver: volume_name(&volume.source).map(|_| "local".to_owned()),
             source: Some(volume.source.clone()),
             destination: Some(volume.target.clone()),
             mode: Some(if volume.read_only { "ro" } else { "" }.to_owned()),
             rw: Some(!volume.read_only),
             propagation: Some(volume.propagation.as_str().to_owned()),
-            ..MountPoint::default()
         })
         .collect()
+}
+
+/// The name of the volume whose data these are.
+fn volume_name(source: &str) -> Option<String> {
+    let name = source.strip_suffix("/_data")?.rsplit_once("/volumes/")?.1;
+    Some(name.to_owned())
 }

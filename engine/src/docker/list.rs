@@ -13,12 +13,12 @@ use bollard_stubs::models::{
 use regex_lite::Regex;
 use serde::Deserialize;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 /// The filters that mean something for system containers.
-const FILTERS: [&str; 7] = [
-    "ancestor", "exited", "health", "id", "label", "name", "status",
+const FILTERS: [&str; 9] = [
+    "ancestor", "exited", "health", "id", "label", "name", "network", "status", "volume",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,7 +48,7 @@ pub(super) async fn list(
     let mut containers = container::all(&engine).await?;
     containers.retain(|container| (all || container.is_up()) && matches(container, &filters));
     // The newest first, as Docker has it.
-    containers.sort_by_key(|container| Reverse(container.service.created_us));
+    containers.sort_by_key(|container| Reverse(container.created()));
     if limit > 0 {
         containers.truncate(limit);
     }
@@ -71,17 +71,29 @@ fn matches(container: &Container, filters: &Filters) -> bool {
         && filters.pass("health", |word| word == health)
         && filters.pass("ancestor", |image| image == service.image)
         && filters.pass("exited", |code| {
-            !container.is_up() && code.parse() == Ok(container.exit_code())
+            !container.is_up() && code.parse() == Ok(container.exit_code)
         })
         // Of several labels all have to be there.
-        && filters.values("label").iter().all(|wanted| {
-            let (key, value) = match wanted.split_once('=') {
-                Some((key, value)) => (key, Some(value)),
-                None => (wanted.as_str(), None),
-            };
-            let found = labels.get(key);
-            found.is_some_and(|found| value.is_none_or(|value| value == found))
+        && filters.values("label").iter().all(|label| has_label(labels, label))
+        && filters.pass("volume", |name| {
+            mounts(container).iter().any(|mount| {
+                [&mount.name, &mount.destination].contains(&&Some(name.to_owned()))
+            })
         })
+        && filters.pass("network", |name| {
+            let mode = container.definition.network_mode.as_ref();
+            mode.is_some_and(|mode| mode.as_text() == name)
+        })
+}
+
+/// Whether `KEY` is among the labels, or `KEY=VALUE`.
+pub(super) fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    let (key, value) = match wanted.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (wanted, None),
+    };
+    let found = labels.get(key);
+    found.is_some_and(|found| value.is_none_or(|value| value == found))
 }
 
 /// A regular expression anywhere in the name, which may be written with or without its slash. A broken one is in none.
@@ -102,7 +114,13 @@ fn summary(container: &Container) -> ContainerSummary {
         id: Some(container.id.clone()),
         names: Some(vec![format!("/{}", service.name)]),
         image: Some(service.image.clone()),
-        image_id: Some(service.image.clone()),
+        image_id: Some(
+            container
+                .stored
+                .as_ref()
+                .map_or(&service.image, |stored| &stored.image_id)
+                .clone(),
+        ),
         command: Some(container.arguments.join(" ")),
         created: Some(seconds(container.created())),
         ports: Some(Vec::new()),
@@ -113,7 +131,8 @@ fn summary(container: &Container) -> ContainerSummary {
             network_mode: container
                 .definition
                 .network_mode
-                .map(|mode| mode.as_str().to_owned()),
+                .as_ref()
+                .map(|mode| mode.as_text().into_owned()),
             ..ContainerSummaryHostConfig::default()
         }),
         network_settings: Some(ContainerSummaryNetworkSettings {
@@ -141,24 +160,24 @@ fn seconds(moment: SystemTime) -> i64 {
 
 /// The `STATUS` column of `docker ps`: `Up 5 minutes (healthy)`, `Exited (1) 2 hours ago`.
 fn status_line(container: &Container, now: SystemTime) -> String {
-    let ago = |boot_us: Option<u64>| {
-        let passed = boot_us.map(|us| now.duration_since(container::wall(us)));
+    let ago = |moment: Option<SystemTime>| {
+        let passed = moment.map(|moment| now.duration_since(moment));
         span(passed.and_then(Result::ok).unwrap_or_default())
     };
     match container.status().to_string().as_str() {
         "created" => "Created".to_owned(),
         "restarting" => format!(
             "Restarting ({}) {} ago",
-            container.exit_code(),
-            ago(container.ended_us)
+            container.exit_code,
+            ago(container.ended())
         ),
-        "exited" => match container.ended_us {
+        "exited" => match container.ended() {
             Some(_) => format!(
                 "Exited ({}) {} ago",
-                container.exit_code(),
-                ago(container.ended_us)
+                container.exit_code,
+                ago(container.ended())
             ),
-            None => format!("Exited ({})", container.exit_code()),
+            None => format!("Exited ({})", container.exit_code),
         },
         _ => {
             let health = match container.health {
@@ -166,7 +185,8 @@ fn status_line(container: &Container, now: SystemTime) -> String {
                 Some(health) => format!(" ({health})"),
                 None => String::new(),
             };
-            format!("Up {}{health}", ago(container.service.started_us))
+            let paused = if container.paused { " (Paused)" } else { "" };
+            format!("Up {}{health}{paused}", ago(container.started()))
         }
     }
 }

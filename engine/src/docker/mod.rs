@@ -3,27 +3,41 @@
 //! Names, statuses, bodies and messages are those of Docker's own API reference and daemon, so that the stock `docker`
 //! command line is a client. docs/docker-api.md lists every endpoint and its state.
 //!
-//! - [`container`]: a service as a container; `list`, `inspect`, `control`, `logs`, `processes`: what is done with it
+//! - [`container`]: a service, or what a client made, as Docker shows it; `create`, `list`, `inspect`, `control`,
+//!   [`update`], `remove`, `logs`, `processes`: what is done with it
+//! - `attach`: a client at its streams; `hijack`: the connection that they go over; `detach`: the keys to leave
+//! - `exec`: further processes in a container
+//! - `events`: what happens
 //! - `filters`: the `filters` parameter
 //! - `system`: version and state of the engine
 //! - [`error`]: answers that are no success
 
+mod attach;
 pub mod container;
 mod control;
+mod create;
+mod detach;
 mod error;
+mod events;
+mod exec;
 mod filters;
+mod hijack;
 mod inspect;
 mod list;
 mod logs;
 mod processes;
+mod remove;
 mod system;
+pub mod update;
 
-pub use control::Command;
+pub use control::{Command, Condition};
 
+use crate::exec::Execs;
+use crate::options::Options;
 use crate::server::Engine;
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,13 +53,15 @@ pub struct Context {
     pub engine: Engine,
     /// Where paths of the system are.
     pub paths: Arc<Paths>,
+    /// Further processes in containers.
+    pub execs: Execs,
 }
 
 /// Paths that the handlers read themselves.
 #[derive(Debug)]
 pub struct Paths {
-    /// Root directories of images.
-    pub images: PathBuf,
+    /// Where everything else is.
+    pub options: Options,
     /// The log service's socket for queries.
     pub log_queries: PathBuf,
 }
@@ -63,7 +79,19 @@ pub fn routes() -> Router<Context> {
             .route("/_ping", get(system::ping))
             .route("/version", get(system::version))
             .route("/info", get(system::info))
+            .route("/events", get(events::events))
             .route("/containers/json", get(list::list))
+            .route("/containers/create", post(create::create))
+            .route("/containers/prune", post(remove::prune))
+            .route("/containers/{name}", delete(remove::remove))
+            .route("/containers/{name}/rename", post(update::rename))
+            .route("/containers/{name}/update", post(update::update))
+            .route("/containers/{name}/attach", post(attach::attach))
+            .route("/containers/{name}/resize", post(attach::resize))
+            .route("/containers/{name}/exec", post(exec::create))
+            .route("/exec/{id}/start", post(exec::start))
+            .route("/exec/{id}/json", get(exec::inspect))
+            .route("/exec/{id}/resize", post(exec::resize))
             .route("/containers/{name}/json", get(inspect::inspect))
             .route("/containers/{name}/start", post(control::start))
             .route("/containers/{name}/stop", post(control::stop))

@@ -19,6 +19,8 @@
 //!                                  Stopping --Exited--> Stopped | Creating | restart policy
 //! ```
 //!
+//! A container that a client made begins as `Stopped`; `Start` takes whatever is down, and is nothing to whatever is not.
+//!
 //! The machine knows no clock and no container: events carry what happened, actions say what to do. It is stored as
 //! it is, so that the next engine goes on where this one was killed.
 
@@ -47,6 +49,8 @@ pub enum Ending {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+    /// The kernel killed it because memory ran out.
+    OutOfMemory,
     /// It is gone and nobody knows how.
     Unknown,
 }
@@ -57,6 +61,7 @@ impl Ending {
         match self {
             Self::Code(code) => Some(code),
             Self::Signal(signal) => Some(128 + signal),
+            Self::OutOfMemory => Some(128 + nix::libc::SIGKILL),
             Self::Unknown => None,
         }
     }
@@ -70,6 +75,7 @@ impl fmt::Display for Ending {
                 Ok(signal) => write!(formatter, "was killed by {signal}"),
                 Err(_) => write!(formatter, "was killed by signal {number}"),
             },
+            Self::OutOfMemory => formatter.write_str("was killed because memory ran out"),
             Self::Unknown => {
                 formatter.write_str("ended while the engine was away, nobody knows how")
             }
@@ -212,6 +218,8 @@ pub enum Event {
     Timeout,
     /// It shall end.
     Stop,
+    /// It shall run; nothing happens when it does, or is about to.
+    Start,
     /// It shall end and be started again.
     Restart,
     /// What is ending has no longer than this, whatever its definition says.

@@ -46,6 +46,17 @@ impl Lifecycle {
                 }
                 Event::Ready if cx.policy.ready == Ready::Notify => self.ready(process, cx),
                 Event::Health(true) if cx.policy.ready == Ready::Health => self.ready(process, cx),
+                // Who may take for ever to be healthy runs without being so.
+                Event::Health(false)
+                    if cx.policy.ready == Ready::Health && cx.policy.start_timeout.is_none() =>
+                {
+                    note_health(true, false, cx);
+                    State::Ready {
+                        process,
+                        healthy: false,
+                        until_us: watchdog(cx),
+                    }
+                }
                 Event::LaunchFailed { why, .. } => kill(process, Then::Fail(why), cx),
                 Event::Timeout => {
                     let after = cx.policy.start_timeout.unwrap_or_default();
@@ -105,7 +116,7 @@ impl Lifecycle {
                 },
             },
             State::Backoff { until_us, why } => match event {
-                Event::Timeout | Event::Restart => self.again(cx),
+                Event::Timeout | Event::Restart | Event::Start => self.again(cx),
                 Event::Stop => State::Stopped,
                 _ => State::Backoff { until_us, why },
             },
@@ -119,7 +130,7 @@ impl Lifecycle {
                 blocked_by: Some(by),
             } => match event {
                 Event::Unblocked => self.create(cx),
-                Event::Restart => State::Waiting,
+                Event::Restart | Event::Start => State::Waiting,
                 _ => State::Failed {
                     why,
                     blocked_by: Some(by),
@@ -129,6 +140,11 @@ impl Lifecycle {
                 Event::Restart => {
                     self.restarts = self.restarts.saturating_add(1);
                     self.streak = 0;
+                    State::Waiting
+                }
+                Event::Start => {
+                    self.streak = 0;
+                    self.started_us = None;
                     State::Waiting
                 }
                 _ => down,

@@ -48,7 +48,7 @@ pub(super) fn build(
 ) -> anyhow::Result<Value> {
     let service = &definition.service;
     let mut linux = json!({
-        "namespaces": namespaces(definition),
+        "namespaces": namespaces(definition, host),
         "cgroupsPath": cgroup_path(definition),
         "resources": resources(definition, host, devices, warnings),
         "devices": devices.nodes,
@@ -75,10 +75,10 @@ pub(super) fn build(
     Ok(linux)
 }
 
-fn namespaces(definition: &Definition) -> Vec<Value> {
+fn namespaces(definition: &Definition, host: &Host<'_>) -> Vec<Value> {
     let service = &definition.service;
     let own = |choice: Option<Namespace>| choice != Some(Namespace::Host);
-    [
+    let mut namespaces: Vec<Value> = [
         ("mount", true),
         ("pid", own(service.pid)),
         ("ipc", own(service.ipc)),
@@ -89,7 +89,15 @@ fn namespaces(definition: &Definition) -> Vec<Value> {
     .into_iter()
     .filter(|(_, own)| *own)
     .map(|(kind, _)| json!({ "type": kind }))
-    .collect()
+    .collect();
+    if let Some(path) = host.network {
+        for namespace in &mut namespaces {
+            if namespace["type"] == "network" {
+                namespace["path"] = json!(path);
+            }
+        }
+    }
+    namespaces
 }
 
 fn resources(
@@ -106,6 +114,9 @@ fn resources(
     if let Some(reservation) = service.mem_reservation {
         resources["memory"]["reservation"] = reservation.0.into();
     }
+    if let Some(limit) = service.memswap_limit {
+        resources["memory"]["swap"] = limit.0.into();
+    }
     if let Some(limit) = service.pids_limit {
         resources["pids"]["limit"] = limit.into();
     }
@@ -115,6 +126,9 @@ fn resources(
     }
     if let Some(shares) = service.cpu_shares {
         resources["cpu"]["shares"] = shares.into();
+    }
+    if let Some(set) = &service.cpuset {
+        resources["cpu"]["cpus"] = set.as_str().into();
     }
     if !host.limits
         && resources

@@ -19,7 +19,7 @@ pub use process::rlimit_name;
 
 use crate::compose::{Definition, Namespace};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Capabilities of the kernel, without `CAP_`, in its order (capabilities(7)).
 pub const CAPABILITIES: [&str; 41] = [
@@ -72,12 +72,16 @@ pub const NOTIFY_TARGET: &str = "/run/keelson-notify";
 /// What the configuration depends on beside the definition.
 #[derive(Debug)]
 pub struct Host<'a> {
-    /// The image's root directory.
+    /// The root directory in which names of users are looked up.
     pub image: &'a Path,
     /// Where the container's root file system is mounted.
     pub rootfs: &'a Path,
     /// The host directory with the service's sd_notify socket.
     pub notify: &'a Path,
+    /// The network namespace to join, when it is that of another one.
+    pub network: Option<&'a Path>,
+    /// Files that are mounted over those of the image: path in the container, path on the host.
+    pub files: &'a [(PathBuf, PathBuf)],
     /// The seccomp profile in Docker's format; `None` is no filter at all.
     pub seccomp: Option<&'a [u8]>,
     /// Whether this machine lets services be limited: controllers, device rules, OOM scores.
@@ -105,7 +109,7 @@ pub fn build(definition: &Definition, host: &Host<'_>) -> anyhow::Result<Config>
         "ociVersion": "1.0.2",
         "root": { "path": host.rootfs, "readonly": service.read_only },
         "process": process::build(definition, host)?,
-        "mounts": mounts::build(definition, host.notify),
+        "mounts": mounts::build(definition, host),
         "linux": linux::build(definition, host, &devices, &mut warnings)?,
     });
     if service.uts != Some(Namespace::Host) {

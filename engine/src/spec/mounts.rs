@@ -1,10 +1,13 @@
 //! The `mounts` array: kernel file systems, the service's volumes and tmpfs, its notify socket.
 
-use super::NOTIFY_TARGET;
+use super::{Host, NOTIFY_TARGET};
 use crate::compose::volume::Kind;
-use crate::compose::{Definition, Namespace};
+use crate::compose::{Definition, Kind as Origin, Namespace};
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// Most that `/dev/shm` holds unless told.
+const SHM_BYTES: u64 = 64 << 20;
 
 /// One mount, before it is turned into JSON.
 #[derive(Clone, Debug)]
@@ -48,19 +51,30 @@ pub(super) fn replaces_dev(definition: &Definition) -> bool {
 }
 
 /// Makes the array: parents before what is mounted below them.
-pub(super) fn build(definition: &Definition, notify: &Path) -> Value {
+pub(super) fn build(definition: &Definition, host: &Host<'_>) -> Value {
     let mut mounts = standard(definition);
-    mounts.push(bind(
-        &notify.to_string_lossy(),
-        NOTIFY_TARGET,
-        "bind,rprivate,nosuid,nodev,noexec",
-    ));
+    if definition.kind == Origin::Service {
+        mounts.push(bind(
+            &host.notify.to_string_lossy(),
+            NOTIFY_TARGET,
+            "bind,rprivate,nosuid,nodev,noexec",
+        ));
+    }
+    for (target, source) in host.files {
+        let (source, target) = (source.to_string_lossy(), target.to_string_lossy());
+        mounts.push(bind(&source, &target, "bind,rprivate"));
+    }
     let mut replace = |new: Mount| {
         mounts.retain(|old| old.target != new.target);
         mounts.push(new);
     };
     for tmpfs in &definition.service.tmpfs.0 {
-        let mut new = mount(&tmpfs.target, "tmpfs", "nosuid,nodev,mode=755");
+        // Docker's own defaults for what its clients make.
+        let defaults = match definition.kind {
+            Origin::Service => "nosuid,nodev,mode=755",
+            Origin::Container => "noexec,nosuid,nodev,mode=1777",
+        };
+        let mut new = mount(&tmpfs.target, "tmpfs", defaults);
         for option in &tmpfs.options {
             // mount(8) takes the last one, runtimes do not agree on it: what is given replaces the default.
             let key = option.split('=').next().unwrap_or_default();
@@ -113,12 +127,15 @@ pub(super) fn build(definition: &Definition, notify: &Path) -> Value {
 fn standard(definition: &Definition) -> Vec<Mount> {
     let service = &definition.service;
     let access = if service.privileged { "rw" } else { "ro" };
+    let shm_bytes = service.shm_size.map_or(SHM_BYTES, |size| size.0);
     let mut mounts = vec![
         mount("/proc", "proc", "nosuid,noexec,nodev"),
         mount("/sys", "sysfs", &format!("nosuid,noexec,nodev,{access}")),
-        mount("/run", "tmpfs", "nosuid,nodev,mode=755"),
-        mount("/tmp", "tmpfs", "nosuid,nodev,mode=1777"),
     ];
+    if definition.kind == Origin::Service {
+        mounts.push(mount("/run", "tmpfs", "nosuid,nodev,mode=755"));
+        mounts.push(mount("/tmp", "tmpfs", "nosuid,nodev,mode=1777"));
+    }
     mounts.push(match service.cgroup {
         Some(Namespace::Host) => bind(
             "/sys/fs/cgroup",
@@ -150,7 +167,7 @@ fn standard(definition: &Definition) -> Vec<Mount> {
         mounts.push(mount(
             "/dev/shm",
             "tmpfs",
-            "nosuid,noexec,nodev,mode=1777,size=65536k",
+            &format!("nosuid,noexec,nodev,mode=1777,size={shm_bytes}"),
         ));
         mounts.push(mount("/dev/mqueue", "mqueue", "nosuid,noexec,nodev"));
     }

@@ -1,7 +1,7 @@
 //! The `process` object: arguments, environment, user, capabilities and limits.
 
 use super::{Host, NOTIFY_TARGET, user};
-use crate::compose::Definition;
+use crate::compose::{Definition, Kind};
 use anyhow::anyhow;
 use serde_json::{Value, json};
 
@@ -64,26 +64,39 @@ pub(super) fn build(definition: &Definition, host: &Host<'_>) -> anyhow::Result<
         })
         .collect();
     let mut process = json!({
-        "terminal": false,
+        "terminal": service.tty,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
         "args": definition.arguments(),
         "env": environment(definition, user.home.as_deref()),
         "cwd": service.working_dir.as_deref().unwrap_or("/"),
-        "capabilities": {
-            "bounding": capabilities,
-            "effective": capabilities,
-            "permitted": capabilities,
-            "inheritable": capabilities,
-            "ambient": capabilities,
-        },
+        "capabilities": sets(definition, user.uid, &capabilities),
         "rlimits": rlimits,
         "noNewPrivileges": definition.no_new_privileges(),
     });
     if host.limits {
-        let adjustment = service.oom_score_adj.unwrap_or(DEFAULT_OOM_SCORE_ADJ);
+        let default = match definition.kind {
+            Kind::Service => DEFAULT_OOM_SCORE_ADJ,
+            Kind::Container => 0,
+        };
+        let adjustment = service.oom_score_adj.unwrap_or(default);
         process["oomScoreAdj"] = adjustment.into();
     }
     Ok(process)
+}
+
+/// The sets of capabilities(7). A service keeps what it names whoever it runs as; a container gets what Docker gives:
+/// nothing inheritable or ambient, and beyond the bounding set nothing at all for who is not root.
+fn sets(definition: &Definition, uid: u32, capabilities: &[String]) -> Value {
+    let none: &[String] = &[];
+    let (held, kept) = match (definition.kind, uid) {
+        (Kind::Service, _) => (capabilities, capabilities),
+        (Kind::Container, 0) => (capabilities, none),
+        (Kind::Container, _) => (none, none),
+    };
+    json!({
+        "bounding": capabilities, "effective": held, "permitted": held,
+        "inheritable": kept, "ambient": kept,
+    })
 }
 
 /// -1 is `RLIM_INFINITY`, whose bits are all ones.
@@ -93,7 +106,13 @@ fn unlimited(limit: i64) -> u64 {
 
 fn environment(definition: &Definition, home: Option<&str>) -> Vec<String> {
     let given = &definition.service.environment.0;
-    let mut variables = vec![format!("NOTIFY_SOCKET={NOTIFY_TARGET}/notify.sock")];
+    let mut variables = match definition.kind {
+        Kind::Service => vec![format!("NOTIFY_SOCKET={NOTIFY_TARGET}/notify.sock")],
+        Kind::Container => Vec::new(),
+    };
+    if definition.service.tty && !given.contains_key("TERM") {
+        variables.push("TERM=xterm".to_owned());
+    }
     if let Some(watchdog) = definition.service.keelson.watchdog {
         variables.push(format!("WATCHDOG_USEC={}", watchdog.0.as_micros()));
     }

@@ -11,6 +11,8 @@ fn config(body: &str) -> Config {
         image: Path::new("/nonexistent"),
         rootfs: Path::new("/run/x/rootfs"),
         notify: Path::new("/run/x/notify"),
+        network: None,
+        files: &[],
         seccomp: Some(PROFILE),
         limits: true,
     };

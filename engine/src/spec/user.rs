@@ -1,6 +1,8 @@
 //! Users and groups by name, looked up in the image's own `/etc/passwd` and `/etc/group`.
 
-use std::fs;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Who a process runs as.
@@ -27,13 +29,29 @@ pub fn resolve(image: &Path, user: Option<&str>, further: &[String]) -> Result<U
             ..User::default()
         });
     }
-    let read = |name: &str| fs::read_to_string(image.join(name)).unwrap_or_default();
     lookup(
-        &read("etc/passwd"),
-        &read("etc/group"),
+        &read(image, "etc/passwd"),
+        &read(image, "etc/group"),
         user.unwrap_or("0"),
         further,
     )
+}
+
+/// Far more than such a file has.
+const FILE_MAX_BYTES: u64 = 4 << 20;
+
+/// The content of a file of the image; symbolic links cannot lead out of it. What cannot be read is empty.
+fn read(image: &Path, name: &str) -> String {
+    let mut text = String::new();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(image, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|image| openat2(image, name, flags, Mode::empty(), ResolveFlags::IN_ROOT));
+    if let Ok(file) = file {
+        let _ = File::from(file)
+            .take(FILE_MAX_BYTES)
+            .read_to_string(&mut text);
+    }
+    text
 }
 
 fn lookup(passwd: &str, group: &str, user: &str, further: &[String]) -> Result<User, String> {

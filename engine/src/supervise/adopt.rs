@@ -38,7 +38,10 @@ impl Engine {
             let (stdout, stderr, notify) = (stored("stdout"), stored("stderr"), stored("notify"));
             if let Some(entry) = self.services.get_mut(name) {
                 let id = std::mem::take(&mut entry.record.id);
-                entry.record = legacy.records.remove(name).unwrap_or_default();
+                // Of a container without a record the life begins as what is kept on the disk says.
+                if let Some(record) = legacy.records.remove(name) {
+                    entry.record = record;
+                }
                 if entry.record.id.is_empty() {
                     entry.record.id = id;
                 }
@@ -51,8 +54,14 @@ impl Engine {
             {
                 entry.output = Some(Output::new(Pipe::adopt(stdout), Pipe::adopt(stderr)));
             }
+            self.adopt_streams(name, &mut legacy.stored);
         }
-        for name in legacy.records.keys() {
+        for (name, record) in &legacy.records {
+            if crate::containers::key(&record.id) == name {
+                // A client had it removed when the engine was killed.
+                self.clear_away(name);
+                continue;
+            }
             self.shared.console.error(&format!(
                 "service {name} has no definition any more: it is left alone"
             ));

@@ -11,7 +11,7 @@ use crate::graph::{self, Verdict};
 use crate::healthcheck::Check;
 use crate::lifecycle::{Action, Ending, Event, State};
 use crate::readiness::register;
-use crate::record;
+use crate::{record, slices};
 use keelson_sys::control::ToInit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -35,10 +35,8 @@ impl Engine {
         for action in actions {
             self.act(name, action);
         }
-        if let Some(entry) = self.services.get_mut(name) {
-            entry.resolve_waiters();
-        }
         self.log_may_have_changed(name, &before.state);
+        self.container_may_have_changed(name, &before);
         if let Some(pid) = created
             && let Some(at) = self.unclaimed.iter().position(|(other, _)| *other == pid)
             && let Some((_, ending)) = self.unclaimed.remove(at)
@@ -63,6 +61,8 @@ impl Engine {
         let console = &self.shared.console;
         match action {
             Action::Create => return self.create(name),
+            // A container is its maker's concern, not that of the person at the machine.
+            Action::Error(_) | Action::Info(_) if self.is_container(name) => return,
             Action::Error(text) => return console.error(&self.complaint(name, &text)),
             Action::Info(text) => return console.info(&format!("service {name} {text}")),
             Action::Launch | Action::Delete | Action::Signal(_) => {}
@@ -105,17 +105,25 @@ impl Engine {
         }
     }
 
+    /// The kernel's own word on whether it killed a service for want of memory.
+    fn out_of_memory(&self, name: &str, ending: Ending) -> Option<Ending> {
+        let entry = self.services.get(name)?;
+        let killed = ending == Ending::Signal(nix::libc::SIGKILL)
+            && slices::out_of_memory(&self.shared.options.cgroups, entry.definition.slice(), name);
+        killed.then_some(Ending::OutOfMemory)
+    }
+
     fn create(&mut self, name: &str) {
-        let listening = self.listen(name).and_then(|()| self.streams(name));
+        let planned = self.plan(name);
         let Some(entry) = self.services.get_mut(name) else {
             return;
         };
         entry.attempt += 1;
         entry.record.fault = None;
-        match listening {
-            Ok(streams) => drop(entry.jobs.send(Job::Create {
+        match planned {
+            Ok(plan) => drop(entry.jobs.send(Job::Create {
                 attempt: entry.attempt,
-                streams,
+                plan: Box::new(plan),
             })),
             Err(error) => {
                 let event = Event::LaunchFailed {
@@ -198,7 +206,10 @@ impl Engine {
                 .is_some_and(|process| process.pid == pid)
         });
         match owner.map(|(name, _)| name.clone()) {
-            Some(name) => self.apply(&name, Event::Exited(ending)),
+            Some(name) => {
+                let ending = self.out_of_memory(&name, ending).unwrap_or(ending);
+                self.apply(&name, Event::Exited(ending));
+            }
             None => {
                 self.unclaimed.push_back((pid, ending));
                 if self.unclaimed.len() > UNCLAIMED_MAX {
@@ -252,7 +263,7 @@ impl Engine {
         let mut user = self
             .services
             .values()
-            .filter(|entry| entry.definition.slice() == Slice::User);
+            .filter(|entry| entry.stored.is_none() && entry.definition.slice() == Slice::User);
         if !self.user_settled && user.all(settled) {
             self.user_settled = true;
             self.shared.link.say(ToInit::UserSettled);
@@ -262,7 +273,10 @@ impl Engine {
     fn note_boot_complete(&mut self) {
         if self.boot_complete_us.is_some()
             || self.shutdown.is_some()
-            || !self.services.values().all(settled)
+            || !self
+                .services
+                .values()
+                .all(|entry| entry.stored.is_some() || settled(entry))
         {
             return;
         }

@@ -2,10 +2,10 @@
 
 use super::Engine;
 use super::entry::Until;
-use crate::docker::Command;
+use crate::docker::{Command, Condition};
+use crate::events::Attributes;
 use crate::lifecycle::Event;
 use crate::server::Refusal;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 impl Engine {
@@ -20,29 +20,31 @@ impl Engine {
             drop(answer.send(Err(refusal)));
             return;
         }
-        let console = &self.shared.console;
         let (event, within, until) = match command {
-            Command::Start => (Some(Event::Restart), None, Until::Launched),
+            Command::Start => (Some(Event::Start), None, Until::Launched),
             Command::Stop(within) => (Some(Event::Stop), within, Until::Down),
             Command::Restart(within) => (Some(Event::Restart), within, Until::Settled),
-            Command::Wait => (None, None, Until::Down),
             Command::Kill => {
-                // The stop signal that follows finds a process that is dead already.
-                let _ = self.signal(&name, nix::libc::SIGKILL);
-                (Some(Event::Stop), Some(Duration::ZERO), Until::Down)
+                self.tell_signal(&name, nix::libc::SIGKILL);
+                self.kill_now(&name);
+                (None, None, Until::Down)
             }
             Command::Signal(number) => {
                 let sent = self.signal(&name, number);
+                self.tell_signal(&name, number);
                 drop(answer.send(sent.map_err(|error| Refusal::Failed(error.to_string()))));
                 return;
             }
         };
-        match command {
-            Command::Start => console.info(&format!("service {name} is started on request")),
-            Command::Kill => console.info(&format!("service {name} is killed on request")),
-            Command::Stop(_) => console.info(&format!("service {name} is stopped on request")),
-            Command::Restart(_) => console.info(&format!("service {name} is restarted on request")),
-            Command::Wait | Command::Signal(_) => {}
+        if !self.is_container(&name) {
+            let word = match command {
+                Command::Start => "started",
+                Command::Stop(_) => "stopped",
+                Command::Restart(_) => "restarted",
+                Command::Kill | Command::Signal(_) => "killed",
+            };
+            let console = &self.shared.console;
+            console.info(&format!("service {name} is {word} on request"));
         }
         for event in event.into_iter().chain(within.map(Event::Within)) {
             self.apply(&name, event);
@@ -61,12 +63,38 @@ impl Engine {
     }
 
     /// Sends a signal to the first process of a service.
-    fn signal(&self, name: &str, number: i32) -> std::io::Result<()> {
+    pub(super) fn signal(&self, name: &str, number: i32) -> std::io::Result<()> {
         let entry = self.services.get(name);
         match entry.and_then(|entry| entry.pidfd.as_ref()) {
             Some(pidfd) => keelson_sys::pidfd::send_signal(pidfd, number),
             None => Err(std::io::Error::other("it does not run")),
         }
+    }
+
+    fn tell_signal(&self, name: &str, number: i32) {
+        let signal = ("signal".to_owned(), number.to_string());
+        self.tell(name, "kill", Attributes::from([signal]));
+    }
+
+    /// Registers somebody who waits for an exit status.
+    pub(super) fn wait(
+        &mut self,
+        name: &str,
+        until: Condition,
+    ) -> Result<oneshot::Receiver<i32>, Refusal> {
+        let entry = self
+            .services
+            .get_mut(name)
+            .ok_or_else(|| Refusal::NoSuchService(name.to_owned()))?;
+        let until = match until {
+            Condition::NotRunning => Until::Down,
+            Condition::NextExit => Until::NextExit(entry.record.life.ended_us),
+            Condition::Removed => Until::Removed,
+        };
+        let (sender, receiver) = oneshot::channel();
+        entry.exits.push((until, sender));
+        entry.resolve_waiters();
+        Ok(receiver)
     }
 
     fn may_control(&self, name: &str) -> Result<(), Refusal> {

@@ -1,13 +1,17 @@
 //! One service: its definition, its life, and the tasks that belong to it.
 
+use super::containers::Answer;
 use super::worker::Job;
 use crate::compose::Definition;
-use crate::lifecycle::{Policy, State};
+use crate::containers::Stored;
+use crate::lifecycle::{Ending, Policy, State};
 use crate::output::Output;
 use crate::record::{self, Record};
+use crate::relay::Relay;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -31,6 +35,10 @@ impl Drop for Task {
 /// What somebody waits for who asked for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
+    /// A run has ended that had not at this moment (`ended_us` of then).
+    NextExit(Option<u64>),
+    /// It is there no more.
+    Removed,
     /// Its program runs.
     Launched,
     /// It has come to something: ready, ended well, or failed.
@@ -41,6 +49,9 @@ pub(super) enum Until {
 
 /// Somebody who waits.
 pub(super) type Waiter = (Until, oneshot::Sender<Result<(), String>>);
+
+/// Somebody who waits for an exit status.
+pub(super) type Exit = (Until, oneshot::Sender<i32>);
 
 /// One service.
 #[derive(Debug)]
@@ -67,6 +78,20 @@ pub(super) struct Entry {
     /// Without PID 1: waits for the end of its first process.
     pub(super) watch: Option<Task>,
     pub(super) waiters: Vec<Waiter>,
+    pub(super) exits: Vec<Exit>,
+    /// Of a container that a client made.
+    pub(super) stored: Option<Arc<Stored>>,
+    /// So many writes of it are under way.
+    pub(super) unstored: u32,
+    /// Those who wait for them.
+    pub(super) storing: Vec<Answer>,
+    /// It is being removed, or is when it has ended; those who wait for that.
+    pub(super) removing: Option<Vec<Answer>>,
+    /// Its removal has begun.
+    pub(super) disposing: bool,
+    /// Its cgroup is frozen.
+    pub(super) paused: bool,
+    pub(super) relay: Option<Relay>,
 }
 
 impl Entry {
@@ -93,6 +118,14 @@ impl Entry {
             drains: Vec::new(),
             watch: None,
             waiters: Vec::new(),
+            exits: Vec::new(),
+            stored: None,
+            unstored: 0,
+            storing: Vec::new(),
+            removing: None,
+            disposing: false,
+            paused: false,
+            relay: None,
         }
     }
 
@@ -100,8 +133,44 @@ impl Entry {
         &self.record.life.state
     }
 
-    /// Tells those who wait what has become of it.
+    /// A person's name for it.
+    pub(super) fn title(&self) -> &str {
+        match &self.stored {
+            Some(stored) => &stored.name,
+            None => &self.definition.name,
+        }
+    }
+
+    /// Exit status of its last run; 127 or 128 when its program could not be started.
+    pub(super) fn exit_code(&self) -> i32 {
+        let life = &self.record.life;
+        let unstarted = life.started_us.is_none();
+        match (&life.state, life.last.and_then(Ending::exit_code)) {
+            (State::Failed { why, .. }, _) if unstarted => failed_start(why),
+            (_, Some(code)) => code,
+            (State::Failed { .. }, None) => 128,
+            _ => 0,
+        }
+    }
+
+    /// Tells those who wait what has become of it. What is not on the disk yet is told to nobody.
     pub(super) fn resolve_waiters(&mut self) {
+        if self.unstored > 0 {
+            return;
+        }
+        let (state, ended_us) = (self.state().clone(), self.record.life.ended_us);
+        let code = self.exit_code();
+        for (until, waiter) in std::mem::take(&mut self.exits) {
+            let is_over = match until {
+                Until::Removed => false,
+                Until::NextExit(before) => ended_us != before,
+                _ => state.is_down(),
+            };
+            match is_over {
+                true => drop(waiter.send(code)),
+                false => self.exits.push((until, waiter)),
+            }
+        }
         for (until, waiter) in std::mem::take(&mut self.waiters) {
             match self.outcome(until) {
                 Some(outcome) => drop(waiter.send(outcome)),
@@ -113,6 +182,7 @@ impl Entry {
     /// What came of it; `None` while that is open.
     fn outcome(&self, until: Until) -> Option<Result<(), String>> {
         match self.state() {
+            _ if matches!(until, Until::NextExit(_) | Until::Removed) => None,
             State::Finished => Some(Ok(())),
             state if until == Until::Down => state.is_down().then_some(Ok(())),
             State::Starting { launched: true, .. } if until == Until::Launched => Some(Ok(())),
@@ -121,5 +191,15 @@ impl Entry {
             State::Stopped => Some(Err("it was stopped".to_owned())),
             _ => None,
         }
+    }
+}
+
+/// Docker's exit status for a program that could not be started: 127 when it is not there, 126 when it cannot be run.
+pub(crate) fn failed_start(why: &str) -> i32 {
+    let lower = why.to_ascii_lowercase();
+    match () {
+        () if lower.contains("not found") || lower.contains("no such file") => 127,
+        () if lower.contains("permission denied") => 126,
+        () => 128,
     }
 }

@@ -3,7 +3,10 @@
 //! - [`Engine`]: what it knows; [`Engine::run`] is the loop
 //! - `entry`: one service
 //! - `apply`: from an event to what has to be done; who may start
-//! - `worker`: makes, starts and removes containers, one step after the other for each service
+//! - `worker`: makes, starts and removes containers, one step after the other for each service; `bundle`: how one is
+//!   made; `files`: what it finds in `/etc`
+//! - `containers`: those that clients made; `streams`: their output and input, and clients that are attached
+//! - `tell`: what becomes an event
 //! - `adopt`: goes on where an earlier engine was killed
 //! - `shutdown`: everything down, in reverse order, by a deadline
 //! - `words`: what services say and ask
@@ -12,20 +15,27 @@
 
 mod adopt;
 mod apply;
+mod bundle;
+mod containers;
 mod control;
 mod entry;
+mod files;
 mod logs;
 mod shutdown;
 mod start;
+mod streams;
+mod tell;
 mod view;
 mod words;
 mod worker;
 
+pub(crate) use entry::failed_start;
 pub use start::start;
 
 use crate::api;
 use crate::clock::now_us;
 use crate::console::Console;
+use crate::events::Events;
 use crate::lifecycle::{Ending, Event};
 use crate::link::{Incoming, Link};
 use crate::notify::Message;
@@ -37,6 +47,7 @@ use entry::Entry;
 use keelson_sys::control::{ToEngine, ToInit};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -60,6 +71,20 @@ enum Input {
     Said { service: String, message: Message },
     /// A process ended that this engine watches itself.
     Exited { pid: i32, ending: Ending },
+    /// The runtime sent the terminal of a container that is being made.
+    Terminal { service: String, master: OwnedFd },
+    /// Nobody can type to a container any more.
+    Untypable { service: String },
+    /// What is known of a container is on the disk, or could not be written.
+    Stored {
+        service: String,
+        result: anyhow::Result<()>,
+    },
+    /// A container is gone, or could not be removed.
+    Disposed {
+        service: String,
+        result: anyhow::Result<()>,
+    },
     /// The log service took the pipes, or did not.
     HandedOver {
         attempt: u64,
@@ -81,6 +106,7 @@ struct Shared {
     /// So many containers are made at once as there are processors: making one is nothing but work for them.
     making: Semaphore,
     inputs: mpsc::UnboundedSender<Input>,
+    events: Events,
 }
 
 /// The engine.
@@ -176,6 +202,10 @@ impl Engine {
             Input::Said { service, message } => self.said(&service, message),
             Input::Exited { pid, ending } => self.exited(pid, ending),
             Input::HandedOver { attempt, result } => self.handed_over(attempt, result),
+            Input::Terminal { service, master } => self.take_terminal(&service, master),
+            Input::Untypable { service } => self.forget_stored(&service, &["stdin"]),
+            Input::Stored { service, result } => self.stored(&service, result),
+            Input::Disposed { service, result } => self.disposed(&service, result),
         }
     }
 

@@ -4,9 +4,10 @@ use super::adopt::{Legacy, wait_for_runtimes};
 use super::apply::describe;
 use super::entry::Entry;
 use super::worker::work;
-use super::{Ears, Engine, Shared};
+use super::{Ears, Engine, Shared, containers};
 use crate::compose::{Definition, load_directory};
 use crate::console::Console;
+use crate::events::Events;
 use crate::link::{Incoming, Link};
 use crate::options::Options;
 use crate::output::Pipe;
@@ -76,6 +77,7 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
         unfiltered: Cell::new(false),
         making: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         inputs,
+        events: Events::default(),
     });
     let listener = listen(&shared, &mut legacy)?;
     let (mut engine, workers) = assemble(&shared, &mut legacy);
@@ -196,6 +198,10 @@ fn assemble(
         services.insert(entry.definition.name.clone(), entry);
         workers.push(worker);
     }
+    for (entry, worker) in containers::load(shared, &legacy.records) {
+        services.insert(entry.definition.name.clone(), entry);
+        workers.push(worker);
+    }
     let complete = fs::read_to_string(shared.options.boot_complete());
     let engine = Engine {
         shared: shared.clone(),
@@ -211,14 +217,16 @@ fn assemble(
     (engine, workers)
 }
 
-fn employ(
+/// An entry and its worker.
+pub(super) fn employ(
     shared: &Rc<Shared>,
     definition: Definition,
     dependents: &mut BTreeMap<String, std::collections::BTreeSet<String>>,
 ) -> (Entry, tokio::task::JoinHandle<()>) {
     let dependents = dependents.remove(&definition.name).unwrap_or_default();
     let (jobs, receiver) = mpsc::unbounded_channel();
+    let name = definition.name.clone();
     let entry = Entry::new(definition, dependents, jobs);
-    let worker = tokio::task::spawn_local(work(shared.clone(), entry.definition.clone(), receiver));
+    let worker = tokio::task::spawn_local(work(shared.clone(), name, receiver));
     (entry, worker)
 }

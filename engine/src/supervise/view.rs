@@ -7,7 +7,7 @@ use crate::docker::Command;
 use crate::docker::container::Container;
 use crate::graph::{self, Verdict};
 use crate::healthcheck::Check;
-use crate::lifecycle::{State, Then};
+use crate::lifecycle::{Ending, State, Then};
 use crate::server::Request;
 use crate::{boot, slices};
 use bollard_stubs::models::HealthStatusEnum;
@@ -23,14 +23,38 @@ impl Engine {
             Request::Containers(answer) => drop(answer.send(self.containers())),
             Request::Restart(name, answer) => self.control(name, Command::Restart(None), answer),
             Request::Control(name, command, answer) => self.control(name, command, answer),
+            Request::Wait(name, condition, answer) => {
+                drop(answer.send(self.wait(&name, condition)));
+            }
+            Request::Add(stored, answer) => drop(answer.send(self.add_container(*stored))),
+            Request::Remove { key, force, answer } => self.remove_container(&key, force, answer),
+            Request::Rename { key, name, answer } => self.rename(&key, &name, answer),
+            Request::Update {
+                key,
+                update,
+                answer,
+            } => self.update(&key, &update, answer),
+            Request::Attach { key, input, answer } => drop(answer.send(self.attach(&key, input))),
+            Request::Resize {
+                key,
+                rows,
+                columns,
+                answer,
+            } => drop(answer.send(self.resize(&key, rows, columns))),
+            Request::Events(answer) => drop(answer.send(self.shared.events.subscribe())),
         }
     }
 
-    /// All services whose definition can be used, in order of name.
+    /// All services whose definition can be used, and all containers that clients made.
     fn containers(&self) -> Vec<Container> {
         let container = |(name, entry): (&String, &Entry)| Container {
             id: entry.record.id.clone(),
-            service: self.service(name, entry),
+            key: name.clone(),
+            stored: entry.stored.clone(),
+            exit_code: entry.exit_code(),
+            out_of_memory: entry.record.life.last == Some(Ending::OutOfMemory),
+            paused: entry.paused,
+            service: self.service(entry.title(), entry),
             definition: entry.definition.service.clone(),
             arguments: entry.definition.arguments(),
             stop: (entry.policy.stop_signal, entry.policy.stop_grace_period),
@@ -44,6 +68,7 @@ impl Engine {
         let mut services: Vec<api::Service> = self
             .services
             .iter()
+            .filter(|(_, entry)| entry.stored.is_none())
             .map(|(name, entry)| self.service(name, entry))
             .collect();
         for failure in &self.broken {
@@ -87,7 +112,7 @@ impl Engine {
             memory_bytes: slices::memory_bytes(
                 &self.shared.options.cgroups,
                 definition.slice(),
-                name,
+                &definition.name,
             ),
         }
     }
@@ -155,7 +180,11 @@ impl Engine {
 
     fn failures(&self) -> Vec<api::Failure> {
         let mut failures = self.broken.clone();
-        for entry in self.services.values() {
+        for entry in self
+            .services
+            .values()
+            .filter(|entry| entry.stored.is_none())
+        {
             let (State::Failed { why, .. } | State::Backoff { why, .. }) = entry.state() else {
                 continue;
             };

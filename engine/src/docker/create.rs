@@ -1,0 +1,91 @@
+//! `POST /containers/create`.
+
+use super::Context;
+use super::error::{blocking, error, invalid, parse, refused};
+use crate::containers::{Outcome, Stored, definition, is_name, key, unix_us, volumes};
+use crate::images;
+use crate::record::new_id;
+use crate::server::{Refused, Request, ask};
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Json;
+use bollard_stubs::models::{ContainerCreateBody, ContainerCreateResponse};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Parameters {
+    name: Option<String>,
+}
+
+/// The container is on the disk, whole, when this is answered.
+pub(super) async fn create(
+    State(context): State<Context>,
+    Query(parameters): Query<Parameters>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<ContainerCreateResponse>), Refused> {
+    let mut body: ContainerCreateBody = parse(&body)?;
+    let options = &context.paths.options;
+    let asked = body.image.clone().unwrap_or_default();
+    let image = images::find(options, &asked).map_err(|why| error(StatusCode::NOT_FOUND, why))?;
+    definition::merge(&mut body, &image.config);
+    volumes::name_anonymous(&mut body);
+    let id = new_id();
+    let name = match parameters.name.as_deref().filter(|name| !name.is_empty()) {
+        None => format!("container-{}", key(&id)),
+        Some(name) => name.strip_prefix('/').unwrap_or(name).to_owned(),
+    };
+    if !is_name(&name) {
+        return Err(invalid(format!(
+            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )));
+    }
+    let warnings = warnings(&body);
+    let stored = Stored {
+        id,
+        name,
+        created_us: unix_us(SystemTime::now()),
+        image_id: image.id,
+        layers: image.layers,
+        body,
+        outcome: Outcome::default(),
+    };
+    let place = options.volumes();
+    stored.definition(place.directory()).map_err(invalid)?;
+    let (store, written) = (options.containers(), stored.clone());
+    blocking("store the container", move || {
+        for name in volumes::named(&written.body) {
+            place.create(&name, HashMap::new())?;
+        }
+        store.write(&written)
+    })
+    .await?;
+    let (id, key) = (stored.id.clone(), stored.key().to_owned());
+    let added = ask(&context.engine, |answer| {
+        Request::Add(Box::new(stored), answer)
+    })
+    .await?;
+    if let Err(refusal) = added {
+        let store = options.containers();
+        blocking("remove the container", move || store.remove(&key)).await?;
+        return Err(refused(refusal));
+    }
+    let response = ContainerCreateResponse { id, warnings };
+    Ok((StatusCode::CREATED, Json(response)))
+}
+
+/// What a client should know that gets less than it may expect.
+fn warnings(body: &ContainerCreateBody) -> Vec<String> {
+    let host = body.host_config.as_ref();
+    let mode = host.and_then(|host| host.network_mode.as_deref());
+    match mode {
+        None | Some("" | "default" | "bridge") => vec![
+            "The system engine has no bridge network: the container has a loopback interface only. Use --network host to share the host's."
+                .to_owned(),
+        ],
+        Some(_) => Vec::new(),
+    }
+}
