@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use keelson_sys::control;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde_json::{Value, json};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,7 +45,32 @@ pub async fn hand_over(socket_path: &Path, pieces: &mut Vec<Piece>) -> anyhow::R
     Ok(())
 }
 
+/// Has the log service read what the pipes of a name hold; it can be queried when this returns.
+///
+/// # Errors
+/// When the log service does not answer.
+pub async fn flush(socket_path: &Path, name: &str) -> anyhow::Result<()> {
+    let packet = json!({ "flush": name }).to_string();
+    let asked = ask(socket_path, &packet, None);
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await?
+}
+
+/// Has the log service let go of the pipes of a name, to which nobody writes any more.
+///
+/// # Errors
+/// When the log service does not answer.
+pub async fn forget(socket_path: &Path, name: &str) -> anyhow::Result<()> {
+    let packet = json!({ "forget": name }).to_string();
+    let asked = ask(socket_path, &packet, None);
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await?
+}
+
 async fn offer(path: &Path, piece: &Piece) -> anyhow::Result<()> {
+    let packet = json!({ "name": piece.name, "stream": piece.stream }).to_string();
+    ask(path, &packet, Some(piece.reader.as_fd())).await
+}
+
+async fn ask(path: &Path, packet: &str, with: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
         .context("cannot make a socket")?;
@@ -53,9 +78,7 @@ async fn offer(path: &Path, piece: &Piece) -> anyhow::Result<()> {
         UnixAddr::new(path).with_context(|| format!("bad socket path {}", path.display()))?;
     connect(fd.as_raw_fd(), &address)
         .with_context(|| format!("cannot connect to {}", path.display()))?;
-    let packet = json!({ "name": piece.name, "stream": piece.stream }).to_string();
-    control::send(fd.as_fd(), packet.as_bytes(), Some(piece.reader.as_fd()))
-        .context("cannot send")?;
+    control::send(fd.as_fd(), packet.as_bytes(), with).context("cannot send")?;
     let fd = register(fd).context("cannot wait for the answer")?;
     let answer = loop {
         let mut guard = fd.readable().await?;

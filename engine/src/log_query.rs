@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const SOCKET: &str = "log/query.sock";
 
 /// What is asked.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Query<'a> {
     /// Records of this service only.
     pub service: Option<&'a str>,

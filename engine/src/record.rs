@@ -21,6 +21,9 @@ pub struct Record {
     pub status: Option<String>,
     /// The key of its definition that its failure is about.
     pub fault: Option<String>,
+    /// It stands still, on request.
+    #[serde(default)]
+    pub paused: bool,
     /// Of the log service: this run has been given all pipes.
     pub handed_over: bool,
 }

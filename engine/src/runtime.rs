@@ -119,6 +119,29 @@ impl Runtime {
         self.call(&["delete", "--force", id]).await.map(drop)
     }
 
+    /// Stops every process of a container where it is, or lets them go on.
+    ///
+    /// # Errors
+    /// With what the runtime said.
+    pub async fn freeze(&self, id: &str, frozen: bool) -> anyhow::Result<()> {
+        let verb = if frozen { "pause" } else { "resume" };
+        self.call(&[verb, id]).await.map(drop)
+    }
+
+    /// Changes limits of a container that runs, as a `linux.resources` object of the runtime specification has them.
+    ///
+    /// # Errors
+    /// With what the runtime said.
+    pub async fn update(&self, id: &str, bundle: &Path, resources: &Value) -> anyhow::Result<()> {
+        let file = bundle.join("resources.json");
+        std::fs::write(&file, resources.to_string())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let path = file.to_string_lossy();
+        self.call(&["update", "--resources", &path, id])
+            .await
+            .map(drop)
+    }
+
     /// What a container is doing.
     pub async fn status(&self, id: &str) -> Status {
         if !self.knows(id) {

@@ -5,7 +5,7 @@ use crate::containers::Stored;
 use crate::docker::container::Container;
 use crate::docker::update::Update;
 use crate::docker::{self, Command, Condition, Context as Docker, Paths};
-use crate::events::Subscription;
+use crate::events::{Attributes, Subscription};
 use crate::exec::Execs;
 use crate::relay::Attached;
 use anyhow::Context;
@@ -13,6 +13,7 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use bollard_stubs::models::EventMessageTypeEnum;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -60,6 +61,15 @@ pub enum Request {
         /// When that is on the disk.
         answer: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// A container stands still, or goes on.
+    Freeze {
+        /// Its key.
+        key: String,
+        /// It stands still.
+        frozen: bool,
+        /// When it does.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// A container gets other limits, or another restart policy.
     Update {
         /// Its key.
@@ -94,6 +104,19 @@ pub enum Request {
         columns: u16,
         /// When that is done.
         answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Those who listen are told of something that the engine does not see by itself.
+    Tell {
+        /// What it happened to.
+        kind: EventMessageTypeEnum,
+        /// What happened.
+        action: &'static str,
+        /// To which.
+        id: String,
+        /// More about it.
+        attributes: Attributes,
+        /// When it is told.
+        answer: oneshot::Sender<()>,
     },
     /// What happened, and what will.
     Events(oneshot::Sender<Subscription>),

@@ -12,12 +12,14 @@ use rustix::process::Signal;
 /// Where records of containers lie unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/keelson/runtime";
 
+const COMMANDS: &str = "create, start, state, kill, delete, exec, pause, resume, update";
+
 /// A parsed command line.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     /// Directory of the containers' records.
     pub(crate) root: PathBuf,
-    /// File that errors are appended to, besides stderr.
+    /// File that errors are appended to; without one they go to stderr.
     pub(crate) log: Option<PathBuf>,
     pub(crate) command: Command,
 }
@@ -26,11 +28,32 @@ pub(crate) struct Invocation {
 #[derive(Debug)]
 pub(crate) enum Command {
     Create(CreateOptions),
-    Start { id: String },
-    State { id: String },
-    Kill { id: String, signal: Signal },
-    Delete { id: String, force: bool },
+    Start {
+        id: String,
+    },
+    State {
+        id: String,
+    },
+    Kill {
+        id: String,
+        signal: Signal,
+    },
+    Delete {
+        id: String,
+        force: bool,
+    },
     Exec(ExecOptions),
+    Pause {
+        id: String,
+    },
+    Resume {
+        id: String,
+    },
+    /// Changes limits; `resources` is a file with an OCI `linux.resources` object.
+    Update {
+        id: String,
+        resources: PathBuf,
+    },
     Version,
 }
 
@@ -50,6 +73,8 @@ pub(crate) struct ExecOptions {
     /// File with an OCI `process` object.
     pub(crate) process: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
+    /// Where the master side of the process's terminal is sent.
+    pub(crate) console_socket: Option<PathBuf>,
     /// Return once the process runs, instead of waiting for its end.
     pub(crate) detach: bool,
     pub(crate) arguments: Vec<String>,
@@ -65,6 +90,9 @@ impl fmt::Display for Command {
             Self::Kill { id, .. } => write!(f, "kill {id}"),
             Self::Delete { id, .. } => write!(f, "delete {id}"),
             Self::Exec(options) => write!(f, "exec {}", options.id),
+            Self::Pause { id } => write!(f, "pause {id}"),
+            Self::Resume { id } => write!(f, "resume {id}"),
+            Self::Update { id, .. } => write!(f, "update {id}"),
             Self::Version => write!(f, "--version"),
         }
     }
@@ -104,7 +132,7 @@ impl Invocation {
                 }
                 Some(Value(verb)) => break verb.string()?,
                 Some(other) => return Err(other.unexpected().into()),
-                None => bail!("no command: one of create, start, state, kill, delete, exec"),
+                None => bail!("no command: one of {COMMANDS}"),
             }
         };
         let command = parse_command(&verb, parser).with_context(|| verb.clone())?;
@@ -115,12 +143,11 @@ impl Invocation {
 fn parse_command(verb: &str, mut parser: lexopt::Parser) -> anyhow::Result<Command> {
     let (with_value, flags): (&[&'static str], &[&'static str]) = match verb {
         "create" => (&["bundle", "pid-file", "console-socket"], &[]),
-        "exec" => (&["process", "pid-file"], &["detach"]),
+        "exec" => (&["process", "pid-file", "console-socket"], &["detach"]),
+        "update" => (&["resources"], &[]),
         "delete" => (&[], &["force"]),
-        "start" | "state" | "kill" => (&[], &[]),
-        other => {
-            bail!("unknown command {other:?}: one of create, start, state, kill, delete, exec")
-        }
+        "start" | "state" | "kill" | "pause" | "resume" => (&[], &[]),
+        other => bail!("unknown command {other:?}: one of {COMMANDS}"),
     };
     let mut given = Given::default();
     while let Some(argument) = parser.next()? {
@@ -168,6 +195,7 @@ impl Given {
                     id,
                     process: self.path("process"),
                     pid_file: self.path("pid-file"),
+                    console_socket: self.path("console-socket"),
                     detach: self.flags.contains(&"detach"),
                     arguments: std::mem::take(&mut self.words),
                 };
@@ -192,6 +220,14 @@ impl Given {
                 force: self.flags.contains(&"force"),
             },
             "start" => Command::Start { id },
+            "pause" => Command::Pause { id },
+            "resume" => Command::Resume { id },
+            "update" => Command::Update {
+                id,
+                resources: self
+                    .path("resources")
+                    .context("--resources FILE is missing")?,
+            },
             _ => Command::State { id },
         };
         match self.words.first() {
@@ -301,6 +337,7 @@ mod tests {
             ("r start web now", "unexpected argument \"now\""),
             ("r start ../web", "invalid container name \"../web\""),
             ("r kill web SIGNONE", "unknown signal \"SIGNONE\""),
+            ("r update web", "--resources FILE is missing"),
             ("r exec web", "either --process FILE or a command"),
             (
                 "r exec --process /p web ls",

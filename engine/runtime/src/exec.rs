@@ -41,8 +41,9 @@ pub(crate) fn exec(root: &Path, options: &ExecOptions) -> anyhow::Result<ExitCod
 
     let mut process = requested_process(&config, options)?;
     config::process(&mut process)?;
-    if process["terminal"] == true {
-        bail!("process.terminal is not supported");
+    let terminal = process["terminal"] == true;
+    if terminal != options.console_socket.is_some() {
+        bail!("process.terminal and --console-socket need each other");
     }
     let confinement = confine(&config["linux"]["seccomp"], &mut process)?;
 
@@ -54,7 +55,9 @@ pub(crate) fn exec(root: &Path, options: &ExecOptions) -> anyhow::Result<ExitCod
     let only = fs::File::open(&config_path)
         .and_then(|file| file.lock().map(|()| file))
         .with_context(|| format!("lock {}", config_path.display()))?;
-    let pid = build(root, options, &process_file, confinement);
+    // libcontainer sends a terminal for detached processes only; whoever wants the end waits for it below.
+    let detach = options.detach || terminal;
+    let pid = build(root, options, &process_file, confinement, detach);
     let removed = fs::remove_file(&process_file)
         .with_context(|| format!("remove {}", process_file.display()))
         .and_then(|()| remove_start_sockets(&directory));
@@ -73,15 +76,17 @@ fn build(
     options: &ExecOptions,
     process_file: &Path,
     confinement: Option<Confinement>,
+    detach: bool,
 ) -> anyhow::Result<Pid> {
     let first_error = FirstError::collect()?;
     let pid = ContainerBuilder::new(options.id.clone(), SyscallType::Linux)
         .with_executor(Program { confinement })
         .with_root_path(root)?
         .with_pid_file(options.pid_file.as_ref())?
+        .with_console_socket(options.console_socket.as_ref())
         .as_tenant()
         .with_process(Some(process_file))
-        .with_detach(options.detach)
+        .with_detach(detach)
         .build()
         .map_err(|error| first_error.explain(error.into()))?;
     if let Some(pid_file) = &options.pid_file {
@@ -91,16 +96,15 @@ fn build(
     Pid::from_raw(pid.as_raw()).context("the process has no number")
 }
 
-/// Removes the sockets over which added processes were told to begin: libcontainer leaves one behind each time.
+/// Removes the sockets over which added processes were told to begin, and the links to those that terminals were sent
+/// by: libcontainer leaves one behind each time.
 fn remove_start_sockets(directory: &Path) -> anyhow::Result<()> {
     let failed = || format!("clear {}", directory.display());
     for entry in fs::read_dir(directory).with_context(failed)? {
         let entry = entry.with_context(failed)?;
-        if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(b"tenant-notify-")
-        {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b"tenant-notify-") || name.starts_with(b"tenant-tty-") {
             fs::remove_file(entry.path()).with_context(failed)?;
         }
     }

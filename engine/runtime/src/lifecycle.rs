@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -32,6 +32,32 @@ pub(crate) fn start(root: &Path, id: &str) -> anyhow::Result<()> {
     existing
         .container
         .start()
+        .map_err(|error| first_error.explain(error.into()))
+}
+
+/// Stops every process of a running container where it is (cgroup-v2, "cgroup.freeze").
+///
+/// # Errors
+/// When the container does not run, or does not stand still in time.
+pub(crate) fn pause(root: &Path, id: &str) -> anyhow::Result<()> {
+    let mut existing = load(root, id)?;
+    let first_error = FirstError::collect()?;
+    existing
+        .container
+        .pause()
+        .map_err(|error| first_error.explain(error.into()))
+}
+
+/// Lets a paused container go on.
+///
+/// # Errors
+/// When the container is not paused.
+pub(crate) fn resume(root: &Path, id: &str) -> anyhow::Result<()> {
+    let mut existing = load(root, id)?;
+    let first_error = FirstError::collect()?;
+    existing
+        .container
+        .resume()
         .map_err(|error| first_error.explain(error.into()))
 }
 
@@ -107,12 +133,8 @@ fn remove_cgroup(bundle: &Path) -> anyhow::Result<()> {
     let Ok(text) = fs::read_to_string(bundle.join("config.json")) else {
         return Ok(());
     };
-    let config: Value =
-        serde_json::from_str(&text).context("parse the container's configuration")?;
-    let path = config["linux"]["cgroupsPath"]
-        .as_str()
-        .context("the container's cgroup is not known")?;
-    let cgroup = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let cgroup = cgroup_of(&text)?;
+    let path = cgroup.display();
     if !cgroup.exists() {
         return Ok(());
     }
@@ -130,6 +152,19 @@ fn remove_cgroup(bundle: &Path) -> anyhow::Result<()> {
             Err(error) => return Err(error).with_context(|| format!("remove the cgroup {path}")),
         }
     }
+}
+
+/// The cgroup's directory, from the container's `config.json`.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn cgroup_of(config: &str) -> anyhow::Result<PathBuf> {
+    let config: Value =
+        serde_json::from_str(config).context("parse the container's configuration")?;
+    let path = config["linux"]["cgroupsPath"]
+        .as_str()
+        .context("the container's cgroup is not known")?;
+    Ok(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
 }
 
 fn remove_tree(cgroup: &Path) -> std::io::Result<()> {

@@ -5,7 +5,7 @@
 //!
 //! - [`arguments`]: the command line
 //! - [`config`]: `config.json` made explicit, and refused where libcontainer would silently ignore a part
-//! - [`create`], [`lifecycle`], [`exec`]: the commands
+//! - [`create`], [`lifecycle`], [`exec`], [`update`]: the commands
 //! - [`init_namespace`]: mount work that libcontainer leaves out, done in the container's mount namespace
 //! - [`program`]: the last steps in the container's process before its program takes over
 //! - [`record`]: where a container's records lie, and which process its init is
@@ -20,6 +20,7 @@ mod init_namespace;
 mod lifecycle;
 mod program;
 mod record;
+mod update;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -39,9 +40,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let line = format!("{}: {}", invocation.command, one_line(&error));
-            eprintln!("keelson-runtime: {line}");
-            if let Some(log) = &invocation.log {
-                append_to_log(log, &line);
+            match &invocation.log {
+                Some(log) => append_to_log(log, &line),
+                // With a log, stderr is the container's.
+                None => eprintln!("keelson-runtime: {line}"),
             }
             ExitCode::FAILURE
         }
@@ -57,6 +59,9 @@ fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         Command::Kill { id, signal } => lifecycle::kill(root, id, *signal)?,
         Command::Delete { id, force } => lifecycle::delete(root, id, *force)?,
         Command::Exec(options) => return exec::exec(root, options),
+        Command::Pause { id } => lifecycle::pause(root, id)?,
+        Command::Resume { id } => lifecycle::resume(root, id)?,
+        Command::Update { id, resources } => update::update(root, id, resources)?,
         Command::Version => println!(
             "keelson-runtime version {}\nspec: {}",
             env!("CARGO_PKG_VERSION"),

@@ -94,7 +94,7 @@ fn find(process: &Process) -> Result<PathBuf, String> {
     env::split_paths(OsStr::new(path))
         .map(|directory| directory.join(name))
         .find(|candidate| runnable(candidate).is_ok())
-        .ok_or_else(|| format!("{name}: not found in PATH {path}"))
+        .ok_or_else(|| format!("exec: \"{name}\": executable file not found in $PATH ({path})"))
 }
 
 fn runnable(path: &Path) -> std::io::Result<()> {
@@ -141,7 +141,11 @@ mod tests {
     fn what_cannot_be_run_is_said() {
         for (program, environment, expected) in [
             ("sh", vec![], "no PATH"),
-            ("no-such", vec!["PATH=/bin"], "not found in PATH /bin"),
+            (
+                "no-such",
+                vec!["PATH=/bin"],
+                "exec: \"no-such\": executable file not found in $PATH",
+            ),
             ("/etc/passwd", vec![], "/etc/passwd: Permission denied"),
             ("/etc", vec![], "is a directory"),
         ] {

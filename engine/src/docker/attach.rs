@@ -3,9 +3,11 @@
 use super::Context;
 use super::container;
 use super::detach::Detach;
-use super::error::{error, invalid, refused};
+use super::error::{invalid, refused};
 use super::hijack::{Wanted, carry, upgrade};
 use super::list::is_true;
+use super::logs;
+use crate::relay::Attached;
 use crate::server::{Engine, Refused, Request as Asked, ask};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
@@ -41,14 +43,12 @@ pub(super) async fn attach(
     })
     .await?
     .map_err(refused)?;
-    let Some(attached) = attached else {
-        return Err(error(
-            StatusCode::CONFLICT,
-            format!(
-                "container {} was made without streams to attach to: use logs --follow",
-                container.service.name
-            ),
-        ));
+    let attached = match attached {
+        Some(attached) => attached,
+        None => Attached {
+            output: logs::follow(&context, &container).await?,
+            input: None,
+        },
     };
     let wanted = Wanted {
         stdout: streams && is_true(parameters.stdout.as_deref()),

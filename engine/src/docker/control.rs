@@ -141,6 +141,31 @@ pub(super) async fn kill(
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub(super) async fn pause(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    freeze(&engine, &name, true).await
+}
+
+pub(super) async fn unpause(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    freeze(&engine, &name, false).await
+}
+
+async fn freeze(engine: &Engine, name: &str, frozen: bool) -> Result<StatusCode, Refused> {
+    let container = container::find(engine, name).await?;
+    let request = |answer| Request::Freeze {
+        key: container.key,
+        frozen,
+        answer,
+    };
+    ask(engine, request).await?.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Answers at once with the status, and with the body when there is an exit status to tell: clients start what they
 /// wait for only when they have the first.
 pub(super) async fn wait(

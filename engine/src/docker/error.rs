@@ -120,7 +120,6 @@ fn nothing_of_that_name(kind: &str, rest: &[&str]) -> Option<String> {
             Some(format!("No such image: {}", name.join("/")))
         }
         ("networks", [name]) => Some(format!("network {name} not found")),
-        ("volumes", [name]) => Some(format!("get {name}: no such volume")),
         ("plugins", [name, "json"]) => Some(format!("plugin \"{name}\" not found")),
         _ => None,
     }
@@ -147,12 +146,7 @@ mod tests {
         assert_eq!(status("/v1.45/swarm").await, StatusCode::NOT_IMPLEMENTED);
         assert_eq!(status("/networks").await, StatusCode::NOT_IMPLEMENTED);
         assert_eq!(status("/images/json").await, StatusCode::NOT_IMPLEMENTED);
-        for path in [
-            "/images/a/b/json",
-            "/networks/a",
-            "/volumes/a",
-            "/plugins/a/json",
-        ] {
+        for path in ["/images/a/b/json", "/networks/a", "/plugins/a/json"] {
             assert_eq!(status(path).await, StatusCode::NOT_FOUND, "{path}");
         }
         assert_eq!(status("/v1.45/nothing").await, StatusCode::NOT_FOUND);

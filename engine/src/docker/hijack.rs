@@ -17,8 +17,8 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
-const RAW: &str = "application/vnd.docker.raw-stream";
+pub(super) const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+pub(super) const RAW: &str = "application/vnd.docker.raw-stream";
 
 /// Which streams a client wants to see.
 #[derive(Clone, Copy, Debug)]

@@ -104,7 +104,8 @@ fn name_matches(pattern: &str, name: &str) -> bool {
     pattern.is_match(name) || pattern.is_match(&format!("/{name}"))
 }
 
-fn summary(container: &Container) -> ContainerSummary {
+/// A container as lists show it.
+pub(super) fn summary(container: &Container) -> ContainerSummary {
     let service = &container.service;
     let state = match container.status().to_string().parse() {
         Ok(state) => state,

@@ -2,12 +2,16 @@
 //!
 //! Each line comes with a header of eight bytes: the stream (1 or 2), three zeros, the length as a big-endian number.
 
-use super::Context;
-use super::container;
-use super::error::{error, invalid};
+use super::container::{self, Container};
+use super::error::{error, invalid, refused};
+use super::hijack::{MULTIPLEXED, RAW};
 use super::list::is_true;
+use super::{Condition, Context};
+use crate::handover;
 use crate::log_query::{Query, Record};
-use crate::server::Refused;
+use crate::output::Stream;
+use crate::relay::Chunk;
+use crate::server::{self, Refused, Request};
 use axum::body::Body;
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{StatusCode, header};
@@ -20,8 +24,9 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 
@@ -44,6 +49,8 @@ struct Wanted {
     stderr: bool,
     timestamps: bool,
     until_us: Option<u64>,
+    /// As it came, without frames: what a terminal printed.
+    raw: bool,
 }
 
 pub(super) async fn logs(
@@ -51,20 +58,21 @@ pub(super) async fn logs(
     Path(name): Path<String>,
     UrlQuery(parameters): UrlQuery<Parameters>,
 ) -> Result<Response, Refused> {
+    let container = container::find(&context.engine, &name).await?;
     let wanted = Wanted {
         stdout: is_true(parameters.stdout.as_deref()),
         stderr: is_true(parameters.stderr.as_deref()),
         timestamps: is_true(parameters.timestamps.as_deref()),
         until_us: moment("until", parameters.until.as_deref())?,
+        raw: container.definition.tty,
     };
     if !wanted.stdout && !wanted.stderr {
         return Err(invalid(
             "Bad parameters: you must choose at least one stream",
         ));
     }
-    let container = container::find(&context.engine, &name).await?;
     let question = Query {
-        service: Some(&container.service.name),
+        service: Some(&container.key),
         tail: parameters
             .tail
             .as_deref()
@@ -72,6 +80,97 @@ pub(super) async fn logs(
         follow: is_true(parameters.follow.as_deref()),
         since_us: moment("since", parameters.since.as_deref())?,
     };
+    let lines = lines(&context, &container, &question).await?;
+    let body = stream::try_unfold(lines, move |mut lines| async move {
+        while let Some(line) = lines.next().await? {
+            if let Some(frame) = frame(&line, wanted)? {
+                return Ok::<_, io::Error>(Some((frame, lines)));
+            }
+        }
+        Ok(None)
+    });
+    let kind = if wanted.raw { RAW } else { MULTIPLEXED };
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(body)).into_response())
+}
+
+/// What a container prints from now on, for who is attached to one whose streams go to the log only.
+pub(super) async fn follow(
+    context: &Context,
+    container: &Container,
+) -> Result<mpsc::Receiver<Chunk>, Refused> {
+    let question = Query {
+        service: Some(&container.key),
+        tail: Some(0),
+        follow: true,
+        since_us: None,
+    };
+    let mut lines = lines(context, container, &question).await?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next().await {
+            let Ok(record) = serde_json::from_str::<Record>(&line) else {
+                return;
+            };
+            let stream = match record.stream.as_str() {
+                "stderr" => Stream::Stderr,
+                _ => Stream::Stdout,
+            };
+            let end = if record.partial { "" } else { "\n" };
+            let bytes = format!("{}{end}", record.message).into();
+            if sender.send(Chunk { stream, bytes }).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// An answer of the log service, which ends it when the asking side is closed.
+struct Answer {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    _open: Option<OwnedWriteHalf>,
+    _closing: Option<Closing>,
+}
+
+/// Closes the asking side when a container has ended and the log service has read what it printed last.
+struct Closing(JoinHandle<()>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Answer {
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        self.lines.next_line().await
+    }
+}
+
+/// Asks the log service. Following a container that a client made ends with its run, as Docker has it; a service is
+/// followed over its restarts.
+async fn lines(
+    context: &Context,
+    container: &Container,
+    question: &Query<'_>,
+) -> Result<Answer, Refused> {
+    let for_a_run = question.follow && container.stored.is_some();
+    let running = container.is_up();
+    let question = Query {
+        service: question.service,
+        follow: question.follow && (running || !for_a_run),
+        ..*question
+    };
+    let flush = |key: String| {
+        let socket = context.paths.options.log_socket();
+        async move {
+            // A log service that is away answers the question no better.
+            let _ = handover::flush(&socket, &key).await;
+        }
+    };
+    if container.stored.is_some() && !running {
+        flush(container.key.clone()).await;
+    }
     let (lines, writer) = ask(&context.paths.log_queries, &question)
         .await
         .map_err(|why| {
@@ -80,20 +179,29 @@ pub(super) async fn logs(
                 format!("the log service does not answer: {why}"),
             )
         })?;
-    // The log service ends its answer when the asking side is closed.
-    let body = stream::try_unfold((lines, writer), move |(mut lines, writer)| async move {
-        while let Some(line) = lines.next_line().await? {
-            if let Some(frame) = frame(&line, wanted)? {
-                return Ok::<_, io::Error>(Some((frame, (lines, writer))));
-            }
-        }
-        Ok(None)
+    if !for_a_run || !running {
+        return Ok(Answer {
+            lines,
+            _open: Some(writer),
+            _closing: None,
+        });
+    }
+    let request = |answer| Request::Wait(container.key.clone(), Condition::NotRunning, answer);
+    let exit = server::ask(&context.engine, request)
+        .await?
+        .map_err(refused)?;
+    let flushed = flush(container.key.clone());
+    let closing = tokio::spawn(async move {
+        // One that is removed meanwhile has ended as well.
+        let _ = exit.await;
+        flushed.await;
+        drop(writer);
     });
-    Ok((
-        [(header::CONTENT_TYPE, MULTIPLEXED)],
-        Body::from_stream(body),
-    )
-        .into_response())
+    Ok(Answer {
+        lines,
+        _open: None,
+        _closing: Some(Closing(closing)),
+    })
 }
 
 async fn ask(
@@ -125,6 +233,9 @@ fn frame(line: &str, wanted: Wanted) -> io::Result<Option<Vec<u8>>> {
     text.push_str(&record.message);
     if !record.partial {
         text.push('\n');
+    }
+    if wanted.raw {
+        return Ok(Some(text.into_bytes()));
     }
     let length = u32::try_from(text.len()).map_err(io::Error::other)?;
     let mut frame = vec![number, 0, 0, 0];
@@ -161,6 +272,7 @@ mod tests {
         stderr: true,
         timestamps: false,
         until_us: None,
+        raw: false,
     };
 
     #[test]

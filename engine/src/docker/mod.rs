@@ -7,7 +7,8 @@
 //!   [`update`], `remove`, `logs`, `processes`: what is done with it
 //! - `attach`: a client at its streams; `hijack`: the connection that they go over; `detach`: the keys to leave
 //! - `exec`: further processes in a container
-//! - `events`: what happens
+//! - `events`: what happens; `stats`: what a container uses; `usage`: what takes room on the disk
+//! - `volumes`: named volumes
 //! - `filters`: the `filters` parameter
 //! - `system`: version and state of the engine
 //! - [`error`]: answers that are no success
@@ -27,8 +28,11 @@ mod list;
 mod logs;
 mod processes;
 mod remove;
+mod stats;
 mod system;
 pub mod update;
+mod usage;
+mod volumes;
 
 pub use control::{Command, Condition};
 
@@ -80,6 +84,14 @@ pub fn routes() -> Router<Context> {
             .route("/version", get(system::version))
             .route("/info", get(system::info))
             .route("/events", get(events::events))
+            .route("/system/df", get(usage::usage))
+            .route("/volumes", get(volumes::list))
+            .route("/volumes/create", post(volumes::create))
+            .route("/volumes/prune", post(volumes::prune))
+            .route(
+                "/volumes/{name}",
+                get(volumes::inspect).delete(volumes::remove),
+            )
             .route("/containers/json", get(list::list))
             .route("/containers/create", post(create::create))
             .route("/containers/prune", post(remove::prune))
@@ -97,9 +109,12 @@ pub fn routes() -> Router<Context> {
             .route("/containers/{name}/stop", post(control::stop))
             .route("/containers/{name}/restart", post(control::restart))
             .route("/containers/{name}/kill", post(control::kill))
+            .route("/containers/{name}/pause", post(control::pause))
+            .route("/containers/{name}/unpause", post(control::unpause))
             .route("/containers/{name}/wait", post(control::wait))
             .route("/containers/{name}/logs", get(logs::logs))
             .route("/containers/{name}/top", get(processes::top))
+            .route("/containers/{name}/stats", get(stats::stats))
     };
     VERSIONS.iter().fold(api(), |routes, version| {
         routes.nest(&format!("/v{version}"), api())

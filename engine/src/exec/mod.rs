@@ -1,142 +1,35 @@
 //! Further processes in running containers: Docker's `exec`.
 //!
-//! - [`Execs`]: those that clients have made; [`run`]: one of them
+//! - [`registry`]: those that clients have made; [`run`]: one of them
 //! - `process`: the OCI `process` object of one
 //!
 //! They belong to the engine: one that is killed takes their streams with it, never the container's own.
 
 pub mod process;
+pub mod registry;
+
+pub use registry::{Exec, Execs, Progress};
 
 use crate::options::Options;
 use crate::output::Stream;
-use crate::record::new_id;
 use crate::relay::{Attached, Chunk, terminal};
 use crate::runtime::last_message;
 use anyhow::{Context, bail};
 use axum::body::Bytes;
 use bollard_stubs::models::ExecConfig;
-use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-/// So many are remembered; the oldest that has ended goes first.
-const REMEMBERED: usize = 512;
 /// Most that is read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// So many pieces of output wait for a client before the process does.
 const BEHIND_MAX: usize = 16;
-
-/// What a process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Made, and not started.
-    Made,
-    /// It runs.
-    Running,
-    /// It has ended with this status.
-    Ended(i32),
-}
-
-/// One process.
-#[derive(Clone, Debug)]
-pub struct Exec {
-    /// 64 hexadecimal digits.
-    pub id: String,
-    /// The container's key.
-    pub key: String,
-    /// The container's number.
-    pub container: String,
-    /// What was asked for.
-    pub config: ExecConfig,
-    /// What it is doing.
-    pub progress: Progress,
-    /// Its number as the host sees it.
-    pub pid: Option<i32>,
-    /// Its terminal.
-    pub terminal: Option<Arc<OwnedFd>>,
-}
-
-/// All that clients have made, by their numbers.
-#[derive(Clone, Debug, Default)]
-pub struct Execs(Arc<Mutex<Known>>);
-
-#[derive(Debug, Default)]
-struct Known {
-    all: BTreeMap<String, Exec>,
-    order: VecDeque<String>,
-}
-
-impl Execs {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // What is kept stays whole whoever panics.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a new one in and gives its number.
-    pub fn add(&self, key: String, container: String, config: ExecConfig) -> String {
-        let id = new_id();
-        let exec = Exec {
-            id: id.clone(),
-            key,
-            container,
-            config,
-            progress: Progress::Made,
-            pid: None,
-            terminal: None,
-        };
-        let mut known = self.lock();
-        known.all.insert(id.clone(), exec);
-        known.order.push_back(id.clone());
-        if known.order.len() > REMEMBERED
-            && let Some(at) = known.order.iter().position(|id| {
-                let exec = known.all.get(id);
-                exec.is_none_or(|exec| exec.progress != Progress::Running)
-            })
-            && let Some(oldest) = known.order.remove(at)
-        {
-            known.all.remove(&oldest);
-        }
-        id
-    }
-
-    /// The one of that number.
-    pub fn get(&self, id: &str) -> Option<Exec> {
-        self.lock().all.get(id).cloned()
-    }
-
-    /// Those of a container that run.
-    pub fn running(&self, key: &str) -> Vec<String> {
-        let known = self.lock();
-        let all = known.all.values();
-        all.filter(|exec| exec.key == key && exec.progress == Progress::Running)
-            .map(|exec| exec.id.clone())
-            .collect()
-    }
-
-    /// Marks one as running; false when it was started before.
-    pub fn begin(&self, id: &str) -> bool {
-        let mut known = self.lock();
-        match known.all.get_mut(id) {
-            Some(exec) if exec.progress == Progress::Made => {
-                exec.progress = Progress::Running;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) {
-        if let Some(exec) = self.lock().all.get_mut(id) {
-            change(exec);
-        }
-    }
-}
 
 /// Starts a process that [`Execs::begin`] has marked, with the OCI `process` object given. Its streams come back.
 ///
@@ -165,6 +58,7 @@ pub async fn run(
         id,
         files,
         sender,
+        size: size(&exec.config),
     };
     tokio::spawn(async move {
         supervision.watch(child, socket, typing).await;
@@ -245,6 +139,8 @@ struct Supervision {
     id: String,
     files: Files,
     sender: mpsc::Sender<Chunk>,
+    /// Of its terminal, to begin with: lines and columns.
+    size: Option<(u16, u16)>,
 }
 
 impl Supervision {
@@ -322,6 +218,9 @@ impl Supervision {
         mut typing: mpsc::Receiver<Bytes>,
     ) -> Option<tokio::task::JoinHandle<()>> {
         let master = Arc::new(master);
+        if let Some((rows, columns)) = self.size {
+            let _ = terminal::resize(&*master, rows, columns);
+        }
         let pid = fs::read_to_string(&self.files.pid).ok();
         self.execs.change(&self.id, |exec| {
             exec.terminal = Some(master.clone());
@@ -368,6 +267,14 @@ async fn type_in(mut stdin: impl AsyncWriteExt + Unpin, mut typing: mpsc::Receiv
     }
 }
 
+/// What a client says of its window.
+fn size(config: &ExecConfig) -> Option<(u16, u16)> {
+    match config.console_size.as_deref()? {
+        [rows, columns] => Some(((*rows).try_into().ok()?, (*columns).try_into().ok()?)),
+        _ => None,
+    }
+}
+
 /// Checks what was asked for.
 ///
 /// # Errors
@@ -376,24 +283,5 @@ pub fn check(config: &ExecConfig) -> anyhow::Result<()> {
     match config.cmd.as_deref() {
         None | Some([]) => bail!("No exec command specified"),
         Some(_) => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_started_once_and_the_oldest_that_do_not_run_are_forgotten() {
-        let execs = Execs::default();
-        let add = || execs.add("key".into(), "id".into(), ExecConfig::default());
-        let (first, second) = (add(), add());
-        assert!(execs.begin(&first));
-        assert!(!execs.begin(&first) && !execs.begin("nothing"));
-        assert_eq!(execs.running("key"), std::slice::from_ref(&first));
-        for _ in 0..REMEMBERED {
-            add();
-        }
-        assert!(execs.get(&first).is_some() && execs.get(&second).is_none());
     }
 }

@@ -14,9 +14,6 @@ pub fn build(container: &Value, config: &ExecConfig, root: &Path) -> Result<Valu
     process["args"] = json!(config.cmd.clone().unwrap_or_default());
     let tty = config.tty.unwrap_or(false);
     process["terminal"] = tty.into();
-    if let Some([rows, columns]) = config.console_size.as_deref() {
-        process["consoleSize"] = json!({ "height": rows, "width": columns });
-    }
     let mut given = config.env.clone().unwrap_or_default();
     if tty {
         given.insert(0, "TERM=xterm".to_owned());
@@ -78,7 +75,7 @@ mod tests {
             "capabilities": {"bounding": ["CAP_KILL"]}, "user": {"uid": 5, "gid": 5},
         }});
         let config: ExecConfig = serde_json::from_value(json!({
-            "Cmd": ["sh"], "Tty": true, "Env": ["A=3", "B"], "User": "7:8", "ConsoleSize": [30, 90],
+            "Cmd": ["sh"], "Tty": true, "Env": ["A=3", "B"], "User": "7:8",
         }))
         .unwrap();
         let process = build(&container, &config, Path::new("/nonexistent")).unwrap();
@@ -92,7 +89,6 @@ mod tests {
             process["user"],
             json!({ "uid": 7, "gid": 8, "additionalGids": [] })
         );
-        assert_eq!(process["consoleSize"], json!({ "height": 30, "width": 90 }));
         assert_eq!(process["capabilities"]["bounding"], json!(["CAP_KILL"]));
         let all = ExecConfig {
             privileged: Some(true),

@@ -2,7 +2,7 @@
 
 use super::Host;
 use super::devices::Devices;
-use crate::compose::{Definition, Namespace, NetworkMode, SecurityOption, Slice};
+use crate::compose::{Definition, Namespace, NetworkMode, SecurityOption, Service, Slice};
 use anyhow::Context;
 use serde_json::{Value, json};
 
@@ -100,13 +100,8 @@ fn namespaces(definition: &Definition, host: &Host<'_>) -> Vec<Value> {
     namespaces
 }
 
-fn resources(
-    definition: &Definition,
-    host: &Host<'_>,
-    devices: &Devices,
-    warnings: &mut Vec<String>,
-) -> Value {
-    let service = &definition.service;
+/// Limits alone, in the form of `linux.resources`.
+pub fn limits(service: &Service) -> Value {
     let mut resources = json!({});
     if let Some(limit) = service.mem_limit {
         resources["memory"]["limit"] = limit.0.into();
@@ -130,6 +125,16 @@ fn resources(
     if let Some(set) = &service.cpuset {
         resources["cpu"]["cpus"] = set.as_str().into();
     }
+    resources
+}
+
+fn resources(
+    definition: &Definition,
+    host: &Host<'_>,
+    devices: &Devices,
+    warnings: &mut Vec<String>,
+) -> Value {
+    let mut resources = limits(&definition.service);
     if !host.limits
         && resources
             .as_object()

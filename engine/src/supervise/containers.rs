@@ -1,15 +1,14 @@
-//! Containers that clients of Docker's API made: from the disk and back to it, and away.
+//! Containers that clients of Docker's API made: from the disk and back to it.
 
-use super::entry::{Entry, Until};
+use super::entry::Entry;
 use super::start::employ;
-use super::worker::{Job, dispose};
+use super::worker::Job;
 use super::{Engine, Shared};
 use crate::clock::now_us;
 use crate::compose::Definition;
 use crate::containers::{Outcome, Stored, unix_us};
-use crate::docker::update::Update;
 use crate::events::Attributes;
-use crate::lifecycle::{Ending, Event, Lifecycle, Policy, State, Then};
+use crate::lifecycle::{Ending, Lifecycle, State, Then};
 use crate::record::Record;
 use crate::server::Refusal;
 use bollard_stubs::models::EventMessageTypeEnum;
@@ -110,7 +109,7 @@ impl Engine {
         Ok(())
     }
 
-    fn name_is_free(&self, name: &str, id: &str) -> Result<(), Refusal> {
+    pub(super) fn name_is_free(&self, name: &str, id: &str) -> Result<(), Refusal> {
         let holder = self.find(name).filter(|entry| entry.record.id != id);
         match holder {
             None => Ok(()),
@@ -121,66 +120,8 @@ impl Engine {
         }
     }
 
-    /// Gives a container another name.
-    pub(super) fn rename(&mut self, key: &str, name: &str, answer: Answer) {
-        let id = self.services.get(key).map(|entry| entry.record.id.clone());
-        let free = self.name_is_free(name, &id.unwrap_or_default());
-        let renamed = free.and_then(|()| {
-            let stored = self.stored_mut(key)?;
-            let old = std::mem::replace(&mut stored.name, name.to_owned());
-            Ok(old)
-        });
-        match renamed {
-            Err(refusal) => drop(answer.send(Err(refusal))),
-            Ok(old) => {
-                let old = Attributes::from([("oldName".to_owned(), format!("/{old}"))]);
-                self.tell(key, "rename", old);
-                self.store_and_answer(key, answer);
-            }
-        }
-    }
-
-    /// Changes limits and restart policy of a container, for now and for its next start.
-    pub(super) fn update(&mut self, key: &str, update: &Update, answer: Answer) {
-        let updated = self.stored_mut(key).map(|stored| {
-            let mut changed = stored.clone();
-            update.apply(changed.body.host_config.get_or_insert_default());
-            changed
-        });
-        let volumes = self.shared.options.volumes();
-        let updated = updated.and_then(|stored| {
-            let definition = stored.definition(volumes.directory());
-            Ok((definition.map_err(Refusal::Invalid)?, stored))
-        });
-        let (definition, stored) = match updated {
-            Ok(updated) => updated,
-            Err(refusal) => return drop(answer.send(Err(refusal))),
-        };
-        let Some(entry) = self.services.get_mut(key) else {
-            return;
-        };
-        entry.policy = Policy::of(&definition);
-        entry.definition = Rc::new(definition);
-        entry.stored = Some(Arc::new(stored));
-        self.tell(key, "update", Attributes::new());
-        self.store_and_answer(key, answer);
-    }
-
-    fn stored_mut(&mut self, key: &str) -> Result<&mut Stored, Refusal> {
-        let entry = self
-            .services
-            .get_mut(key)
-            .ok_or_else(|| Refusal::NoSuchService(key.to_owned()))?;
-        match &mut entry.stored {
-            Some(stored) => Ok(Arc::make_mut(stored)),
-            None => Err(Refusal::Conflict(format!(
-                "{key} is a service of the system: its definition says what it is"
-            ))),
-        }
-    }
-
     /// Writes a container down and answers when that is done.
-    fn store_and_answer(&mut self, key: &str, answer: Answer) {
+    pub(super) fn store_and_answer(&mut self, key: &str, answer: Answer) {
         if let Some(entry) = self.services.get_mut(key) {
             entry.storing.push(answer);
         }
@@ -234,7 +175,7 @@ impl Engine {
         let after = &entry.record.life;
         let has_ended = after.state.is_down() && !before.state.is_down();
         if after.state.process().is_none() {
-            entry.paused = false;
+            entry.record.paused = false;
         }
         if let Some(stored) = &mut entry.stored
             && *after != *before
@@ -261,107 +202,6 @@ impl Engine {
             entry.disposing = true;
             drop(entry.jobs.send(Job::Dispose));
         }
-    }
-
-    /// Removes a container; one that runs only by `force`.
-    pub(super) fn remove_container(&mut self, key: &str, force: bool, answer: Answer) {
-        let refusal = match self.services.get(key) {
-            None => Some(Refusal::NoSuchService(key.to_owned())),
-            Some(entry) if entry.stored.is_none() => Some(Refusal::Conflict(format!(
-                "cannot remove container \"/{key}\": it is a service of the system"
-            ))),
-            Some(entry) if !force && entry.paused => Some(Refusal::Conflict(format!(
-                "cannot remove container \"/{}\": container is paused and must be unpaused first",
-                entry.title()
-            ))),
-            Some(entry) if !force && !entry.state().is_down() => Some(Refusal::Conflict(format!(
-                "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                entry.title()
-            ))),
-            Some(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            return drop(answer.send(Err(refusal)));
-        }
-        if let Some(entry) = self.services.get_mut(key) {
-            entry.removing.get_or_insert_default().push(answer);
-        }
-        if self
-            .services
-            .get(key)
-            .is_some_and(|entry| !entry.state().is_down())
-        {
-            self.kill_now(key);
-        }
-        let before = self
-            .services
-            .get(key)
-            .map(|entry| entry.record.life.clone());
-        if let Some(before) = before {
-            self.container_may_have_changed(key, &before);
-        }
-    }
-
-    /// Kills a container for good.
-    pub(super) fn kill_now(&mut self, key: &str) {
-        // The stop signal that follows finds a process that is dead already.
-        let _ = self.signal(key, nix::libc::SIGKILL);
-        self.apply(key, Event::Stop);
-        self.apply(key, Event::Within(Duration::ZERO));
-    }
-
-    /// A container is gone, or could not be removed.
-    pub(super) fn disposed(&mut self, key: &str, result: anyhow::Result<()>) {
-        let Some(entry) = self.services.get_mut(key) else {
-            return;
-        };
-        entry.disposing = false;
-        let answers = entry.removing.take().unwrap_or_default();
-        if let Err(error) = result {
-            let why = format!("container {}: cannot be removed: {error:#}", entry.title());
-            self.shared.console.error(&why);
-            for answer in answers {
-                let _ = answer.send(Err(Refusal::Failed(why.clone())));
-            }
-            return;
-        }
-        self.tell(key, "destroy", Attributes::new());
-        self.forget(key);
-        let Some(mut entry) = self.services.remove(key) else {
-            return;
-        };
-        let code = entry.exit_code();
-        for (until, waiter) in std::mem::take(&mut entry.exits) {
-            // A run that never was has no status.
-            if until == Until::Removed || entry.state().is_down() {
-                let _ = waiter.send(code);
-            }
-        }
-        for answer in answers {
-            let _ = answer.send(Ok(()));
-        }
-    }
-
-    /// Forgets what is stored of a container beside its files.
-    fn forget(&self, key: &str) {
-        self.forget_stored(
-            key,
-            &["stdout", "stderr", "terminal", "stdin", "out", "err"],
-        );
-        let record = self.shared.options.records().join(format!("{key}.json"));
-        let _ = std::fs::remove_file(record);
-    }
-
-    /// Removes what an engine that was killed meanwhile left of a container that is gone.
-    pub(super) fn clear_away(&self, key: &str) {
-        self.forget(key);
-        let (shared, key) = (self.shared.clone(), key.to_owned());
-        tokio::task::spawn_local(async move {
-            if let Err(error) = dispose(&shared, &key).await {
-                let console = &shared.console;
-                console.error(&format!("container {key}: cannot be removed: {error:#}"));
-            }
-        });
     }
 
     /// Tells an event of one's name.

@@ -1,7 +1,7 @@
 //! What clients of the API have done with services.
 
-use super::Engine;
 use super::entry::Until;
+use super::{Engine, Input};
 use crate::docker::{Command, Condition};
 use crate::events::Attributes;
 use crate::lifecycle::Event;
@@ -19,6 +19,14 @@ impl Engine {
         if let Err(refusal) = self.may_control(&name) {
             drop(answer.send(Err(refusal)));
             return;
+        }
+        let paused = self
+            .services
+            .get(&name)
+            .is_some_and(|entry| entry.record.paused);
+        if paused && matches!(command, Command::Stop(_) | Command::Restart(_)) {
+            // A process that stands still hears no signal that asks it to end.
+            return self.thaw(name, command, answer);
         }
         let (event, within, until) = match command {
             Command::Start => (Some(Event::Start), None, Until::Launched),
@@ -60,6 +68,28 @@ impl Engine {
             entry.waiters.push((until, outcome));
             entry.resolve_waiters();
         }
+    }
+
+    fn thaw(
+        &self,
+        service: String,
+        command: Command,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    ) {
+        let shared = self.shared.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = shared.runtime.freeze(&service, false).await {
+                let console = &shared.console;
+                console.error(&format!(
+                    "container {service}: cannot be resumed: {error:#}"
+                ));
+            }
+            let _ = shared.inputs.send(Input::Thawed {
+                service,
+                command,
+                answer,
+            });
+        });
     }
 
     /// Sends a signal to the first process of a service.

@@ -89,8 +89,6 @@ pub(super) struct Entry {
     pub(super) removing: Option<Vec<Answer>>,
     /// Its removal has begun.
     pub(super) disposing: bool,
-    /// Its cgroup is frozen.
-    pub(super) paused: bool,
     pub(super) relay: Option<Relay>,
 }
 
@@ -124,7 +122,6 @@ impl Entry {
             storing: Vec::new(),
             removing: None,
             disposing: false,
-            paused: false,
             relay: None,
         }
     }

@@ -5,7 +5,8 @@
 //! - `apply`: from an event to what has to be done; who may start
 //! - `worker`: makes, starts and removes containers, one step after the other for each service; `bundle`: how one is
 //!   made; `files`: what it finds in `/etc`
-//! - `containers`: those that clients made; `streams`: their output and input, and clients that are attached
+//! - `containers`: those that clients made; `change`: what is changed of one; `remove`: its end
+//! - `streams`: their output and input, and clients that are attached
 //! - `tell`: what becomes an event
 //! - `adopt`: goes on where an earlier engine was killed
 //! - `shutdown`: everything down, in reverse order, by a deadline
@@ -16,11 +17,13 @@
 mod adopt;
 mod apply;
 mod bundle;
+mod change;
 mod containers;
 mod control;
 mod entry;
 mod files;
 mod logs;
+mod remove;
 mod shutdown;
 mod start;
 mod streams;
@@ -79,6 +82,25 @@ enum Input {
     Stored {
         service: String,
         result: anyhow::Result<()>,
+    },
+    /// A container stands still or goes on, or would not.
+    Frozen {
+        service: String,
+        frozen: bool,
+        result: anyhow::Result<()>,
+        answer: containers::Answer,
+    },
+    /// The limits of a container that runs have been changed, or not.
+    Updated {
+        service: String,
+        result: anyhow::Result<()>,
+        answer: containers::Answer,
+    },
+    /// A container that is to end can move again.
+    Thawed {
+        service: String,
+        command: crate::docker::Command,
+        answer: containers::Answer,
     },
     /// A container is gone, or could not be removed.
     Disposed {
@@ -206,6 +228,27 @@ impl Engine {
             Input::Untypable { service } => self.forget_stored(&service, &["stdin"]),
             Input::Stored { service, result } => self.stored(&service, result),
             Input::Disposed { service, result } => self.disposed(&service, result),
+            Input::Frozen {
+                service,
+                frozen,
+                result,
+                answer,
+            } => self.frozen(&service, frozen, result, answer),
+            Input::Updated {
+                service,
+                result,
+                answer,
+            } => self.updated(&service, result, answer),
+            Input::Thawed {
+                service,
+                command,
+                answer,
+            } => {
+                if let Some(entry) = self.services.get_mut(&service) {
+                    entry.record.paused = false;
+                }
+                self.control(service, command, answer);
+            }
         }
     }
 

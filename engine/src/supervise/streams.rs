@@ -203,7 +203,7 @@ impl Engine {
             .services
             .get(name)
             .ok_or_else(|| Refusal::NoSuchService(name.to_owned()))?;
-        if entry.paused {
+        if entry.record.paused {
             let title = entry.title();
             return Err(Refusal::Conflict(format!(
                 "container {title} is paused, unpause the container before attach"

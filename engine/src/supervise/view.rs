@@ -34,6 +34,11 @@ impl Engine {
                 update,
                 answer,
             } => self.update(&key, &update, answer),
+            Request::Freeze {
+                key,
+                frozen,
+                answer,
+            } => self.freeze(&key, frozen, answer),
             Request::Attach { key, input, answer } => drop(answer.send(self.attach(&key, input))),
             Request::Resize {
                 key,
@@ -41,6 +46,16 @@ impl Engine {
                 columns,
                 answer,
             } => drop(answer.send(self.resize(&key, rows, columns))),
+            Request::Tell {
+                kind,
+                action,
+                id,
+                attributes,
+                answer,
+            } => {
+                self.shared.events.tell(kind, action, &id, attributes);
+                let _ = answer.send(());
+            }
             Request::Events(answer) => drop(answer.send(self.shared.events.subscribe())),
         }
     }
@@ -53,7 +68,7 @@ impl Engine {
             stored: entry.stored.clone(),
             exit_code: entry.exit_code(),
             out_of_memory: entry.record.life.last == Some(Ending::OutOfMemory),
-            paused: entry.paused,
+            paused: entry.record.paused,
             service: self.service(entry.title(), entry),
             definition: entry.definition.service.clone(),
             arguments: entry.definition.arguments(),

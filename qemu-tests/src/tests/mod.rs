@@ -9,6 +9,7 @@
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
 //! * [`services`]: what system services are and may do
+//! * [`system_containers`]: containers that clients of Docker's API make
 //! * [`system_docker`]: the system engine by Docker's own command line
 
 pub mod abuse;
@@ -20,6 +21,7 @@ pub mod independence;
 pub mod power;
 pub mod power_cut;
 pub mod services;
+pub mod system_containers;
 pub mod system_docker;
 
 use crate::harness::lab::Lab;
@@ -75,6 +77,11 @@ pub fn all() -> Vec<Test> {
             the_stock_docker_command_lists_and_inspects_system_containers
             the_stock_docker_command_stops_starts_and_reads_system_containers
             mistakes_of_docker_users_are_answered_as_dockerd_does;
+        system_containers:
+            a_container_of_the_system_engine_is_run_as_docker_runs_one
+            containers_of_the_system_engine_are_managed_with_dockers_verbs
+            a_container_that_runs_out_of_memory_is_reported_so
+            killing_the_engine_loses_no_container_status_or_line;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

@@ -1,6 +1,9 @@
 //! The socket on which the engine hands over the containers' output pipes: one packet
 //! `{"name":"network","stream":"stdout"}` with the pipe's read end as `SCM_RIGHTS`, answered by `{"ok":true}` or
 //! `{"error":"..."}`.
+//!
+//! `{"flush":"NAME"}` is answered when what the pipes of that name hold can be queried; `{"forget":"NAME"}` when they
+//! have been read to their end and let go.
 
 use crate::pipes::{Label, Pipes, parse_stream};
 use crate::watch::watch;
@@ -25,10 +28,11 @@ const NAME_MAX_BYTES: usize = 64;
 const CONNECTIONS_WAITING: i32 = 16;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Offer {
-    name: String,
-    stream: String,
+#[serde(untagged, deny_unknown_fields)]
+enum Packet {
+    Offer { name: String, stream: String },
+    Flush { flush: String },
+    Forget { forget: String },
 }
 
 /// Binds the socket; only root and the log's own user may connect.
@@ -86,7 +90,7 @@ async fn serve(connection: OwnedFd, pipes: &RefCell<Pipes>) -> io::Result<()> {
     loop {
         let mut guard = connection.readable().await?;
         match control::recv(connection.get_ref().as_fd()) {
-            Ok(Some(packet)) => answer(&connection, take_over(packet, pipes))?,
+            Ok(Some(packet)) => answer(&connection, obey(packet, pipes))?,
             Ok(None) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -97,25 +101,26 @@ async fn serve(connection: OwnedFd, pipes: &RefCell<Pipes>) -> io::Result<()> {
     }
 }
 
-fn take_over(packet: control::Packet, pipes: &RefCell<Pipes>) -> Result<(), String> {
-    let offer: Offer =
+fn obey(packet: control::Packet, pipes: &RefCell<Pipes>) -> Result<(), String> {
+    let asked =
         serde_json::from_slice(&packet.bytes).map_err(|error| format!("bad packet: {error}"))?;
-    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    let length = offer.name.len();
-    if !(1..=NAME_MAX_BYTES).contains(&length) || !offer.name.chars().all(is_name) {
-        return Err(format!("not a service's name: {:?}", offer.name));
-    }
-    let stream = parse_stream(&offer.stream)
-        .ok_or_else(|| format!("no such stream: {:?} (stdout or stderr)", offer.stream))?;
-    let fd = packet.fd.ok_or("no file descriptor came with the packet")?;
-    let label = Label {
-        name: offer.name,
-        stream,
+    let mut pipes = pipes.borrow_mut();
+    let done = match asked {
+        Packet::Flush { flush } => pipes.flush(&flush),
+        Packet::Forget { forget } => pipes.forget(&forget),
+        Packet::Offer { name, stream } => {
+            let is_name =
+                |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+            if !(1..=NAME_MAX_BYTES).contains(&name.len()) || !name.chars().all(is_name) {
+                return Err(format!("not a service's name: {name:?}"));
+            }
+            let stream = parse_stream(&stream)
+                .ok_or_else(|| format!("no such stream: {stream:?} (stdout or stderr)"))?;
+            let fd = packet.fd.ok_or("no file descriptor came with the packet")?;
+            pipes.add(Label { name, stream }, fd)
+        }
     };
-    pipes
-        .borrow_mut()
-        .add(label, fd)
-        .map_err(|error| error.to_string())
+    done.map_err(|error| error.to_string())
 }
 
 fn answer(connection: &AsyncFd<OwnedFd>, result: Result<(), String>) -> io::Result<()> {

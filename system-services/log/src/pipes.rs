@@ -169,6 +169,37 @@ impl Pipes {
         Ok(())
     }
 
+    fn of(&self, name: &str) -> Vec<u64> {
+        let named = |(inode, pipe): (&u64, &Pipe)| (pipe.label.name == name).then_some(*inode);
+        self.pipes.iter().filter_map(named).collect()
+    }
+
+    /// Stores what the pipes of a name hold at this moment, lines without an end as well.
+    ///
+    /// # Errors
+    /// The store takes nothing.
+    pub fn flush(&mut self, name: &str) -> io::Result<()> {
+        for inode in self.of(name) {
+            for _ in 0..DRAIN_ROUNDS {
+                if !self.turn(inode)? {
+                    break;
+                }
+            }
+            self.store_lines(inode, true)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the pipes of a name go, read to their end: nobody will write to them any more.
+    ///
+    /// # Errors
+    /// The store takes nothing.
+    pub fn forget(&mut self, name: &str) -> io::Result<()> {
+        self.of(name)
+            .into_iter()
+            .try_for_each(|inode| self.retire(inode))
+    }
+
     /// One chunk of one pipe; `false` when there is nothing more now.
     fn turn(&mut self, inode: u64) -> io::Result<bool> {
         let Some(pipe) = self.pipes.get_mut(&inode) else {

@@ -4,6 +4,7 @@
 //! `{"time_us":..,"boot_us":..,"service":"network","stream":"stdout","priority":null,"message":"..."}`
 //!
 //! with `"partial":true` where the record is not a whole line. `{"error":"..."}` answers what cannot be understood.
+//! Who follows and closes the sending side gets what there is by then, and the end.
 
 use crate::reader::{Filter, Item, Reader};
 use crate::record::Record;
@@ -102,7 +103,10 @@ async fn serve(client: UnixStream, store: &SharedStore) -> io::Result<()> {
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
-            () = gone(&mut hangup) => return Ok(()),
+            () = gone(&mut hangup) => {
+                while send_all(&mut place, &filter, store, &mut writer).await? {}
+                return writer.shutdown().await;
+            }
         }
     }
 }

@@ -355,3 +355,31 @@ fn a_message_that_is_too_long_for_one_datagram_buffer_blocks_nobody() {
     assert_eq!(total, 100_000);
     assert!(records[..6].iter().all(|record| record["partial"] == true));
 }
+
+#[test]
+fn what_was_flushed_reaches_a_follower_that_closes_its_side_and_what_is_forgotten_is_let_go() {
+    let log = Log::start();
+    let (reader, mut writer) = pipe();
+    log.hand_over("0123abcd", &reader);
+    let follow = json!({"service": "0123abcd", "follow": true});
+    let (mut records, side) = log.follow(&follow);
+    writer.write_all(b"first\n").unwrap();
+    assert_eq!(records.next().unwrap()["message"], "first");
+    writer.write_all(b"second\nno end").unwrap();
+    assert_eq!(
+        log.offer(r#"{"flush":"0123abcd"}"#, None),
+        json!({"ok": true})
+    );
+    side.shutdown(std::net::Shutdown::Write).unwrap();
+    let rest: Vec<Value> = records.map(|record| record["message"].clone()).collect();
+    assert_eq!(rest, ["second", "no end"]);
+
+    // Only the log's copy of the reading end is left, and goes.
+    drop(reader);
+    assert_eq!(
+        log.offer(r#"{"forget":"0123abcd"}"#, None),
+        json!({"ok": true})
+    );
+    let error = writer.write_all(b"x").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+}

@@ -17,7 +17,7 @@ const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "sh", "cat", "cp", "dd", "echo", "env", "grep", "hostname", "id", "ip", "kill", "ls", "mkdir",
     "mknod", "mount", "nice", "readlink", "sleep", "stat", "test", "touch", "true", "umount", "wc",
-    "chmod",
+    "chmod", "tty",
 ];
 
 /// A runtime under test.
@@ -197,6 +197,38 @@ impl Workplace {
         Ok(Container {
             place: self,
             id: id.to_owned(),
+            pid: pid.trim().parse().context("parse the pid file")?,
+        })
+    }
+
+    /// Creates container `c` with a terminal, whose master side is sent to `socket`.
+    pub(crate) fn create_with_terminal(
+        &self,
+        config: &Value,
+        socket: &Path,
+    ) -> anyhow::Result<Container<'_>> {
+        let bundle = self.directory.join("bundle");
+        fs::write(bundle.join("config.json"), config.to_string())?;
+        let pid_file = self.directory.join("c.pid");
+        let [bundle, pid_text, socket] =
+            [&bundle, &pid_file, socket].map(|path| path.to_string_lossy());
+        let answer = self.call(&[
+            "create",
+            "--bundle",
+            &bundle,
+            "--pid-file",
+            &pid_text,
+            "--console-socket",
+            &socket,
+            "c",
+        ])?;
+        if !answer.ok {
+            bail!("create failed: {}", answer.stderr);
+        }
+        let pid = fs::read_to_string(&pid_file).context("read the pid file")?;
+        Ok(Container {
+            place: self,
+            id: "c".to_owned(),
             pid: pid.trim().parse().context("parse the pid file")?,
         })
     }

@@ -104,12 +104,21 @@ impl Log {
 
     /// The answers to a query, as they come.
     pub(crate) fn query(&self, request: &Value) -> impl Iterator<Item = Value> + use<> {
+        self.follow(request).0
+    }
+
+    /// The answers to a query, and the connection.
+    pub(crate) fn follow(
+        &self,
+        request: &Value,
+    ) -> (impl Iterator<Item = Value> + use<>, UnixStream) {
         let mut client = UnixStream::connect(self.path("query.sock")).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.write_all(format!("{request}\n").as_bytes()).unwrap();
-        BufReader::new(client)
-            .lines()
-            .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        let side = client.try_clone().unwrap();
+        let lines = BufReader::new(client).lines();
+        let answers = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+        (answers, side)
     }
 
     /// The messages of one service, followed until one is `last`.

@@ -1,5 +1,6 @@
 //! The table, by subject.
 
+mod changes;
 mod confinement;
 mod devices;
 mod exec;
@@ -9,6 +10,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod refusals;
+mod terminals;
 
 use crate::suite::Case;
 
@@ -22,5 +24,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     devices::CASES,
     limits::CASES,
     exec::CASES,
+    changes::CASES,
+    terminals::CASES,
     refusals::CASES,
 ];
