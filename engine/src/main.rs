@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let options = match Options::parse(std::env::args_os().skip(1))? {
-        Request::Run(options) => options,
+        Request::Run(options) => *options,
         Request::Print(text) => {
             println!("{text}");
             return Ok(());

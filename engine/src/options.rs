@@ -26,6 +26,7 @@ Options:
 
 Environment:
   KEELSON_RUNTIME  OCI runtime to drive         [/usr/lib/keelson/keelson-runtime]
+  KEELSON_IMAGE_TOOL  fetches, unpacks and packs images  [/usr/lib/keelson/keelson-image]
   KEELSON_INIT_FD  number of the control socket that PID 1 left open";
 
 /// Where everything is.
@@ -43,6 +44,10 @@ pub struct Options {
     pub seccomp: PathBuf,
     /// The OCI runtime.
     pub runtime: PathBuf,
+    /// The program that fetches, unpacks and packs images.
+    pub image_tool: PathBuf,
+    /// Certificates of authorities that registries are believed by.
+    pub certificates: PathBuf,
     /// How long one call of the runtime may take.
     pub runtime_timeout: Duration,
     /// Root of the cgroup tree.
@@ -55,7 +60,7 @@ pub struct Options {
 #[derive(Debug)]
 pub enum Request {
     /// Run.
-    Run(Options),
+    Run(Box<Options>),
     /// Print this and end.
     Print(String),
 }
@@ -74,6 +79,9 @@ impl Options {
             seccomp: "/usr/lib/keelson/seccomp.json".into(),
             runtime: std::env::var_os("KEELSON_RUNTIME")
                 .map_or_else(|| "/usr/lib/keelson/keelson-runtime".into(), PathBuf::from),
+            image_tool: std::env::var_os("KEELSON_IMAGE_TOOL")
+                .map_or_else(|| "/usr/lib/keelson/keelson-image".into(), PathBuf::from),
+            certificates: "/usr/lib/keelson/images/docker/etc/ssl/certs/ca-certificates.crt".into(),
             runtime_timeout: Duration::from_secs(60),
             cgroups: "/sys/fs/cgroup".into(),
             without_limits: false,
@@ -98,7 +106,7 @@ impl Options {
                 other => bail!("{} (see --help)", other.unexpected()),
             }
         }
-        Ok(Request::Run(options))
+        Ok(Request::Run(Box::new(options)))
     }
 
     /// Root directory of an image such as `keelson/network`.

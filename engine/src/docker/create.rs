@@ -1,7 +1,8 @@
 //! `POST /containers/create`.
 
 use super::Context;
-use super::error::{blocking, error, invalid, parse, refused};
+use super::error::{blocking, invalid, parse, refused};
+use super::images::missing;
 use crate::containers::{Outcome, Stored, definition, is_name, key, unix_us, volumes};
 use crate::images;
 use crate::record::new_id;
@@ -30,7 +31,7 @@ pub(super) async fn create(
     let mut body: ContainerCreateBody = parse(&body)?;
     let options = &context.paths.options;
     let asked = body.image.clone().unwrap_or_default();
-    let image = images::find(options, &asked).map_err(|why| error(StatusCode::NOT_FOUND, why))?;
+    let image = images::find(options, &asked).map_err(|why| missing(&why))?;
     definition::merge(&mut body, &image.config);
     volumes::name_anonymous(&mut body);
     let id = new_id();
@@ -48,17 +49,27 @@ pub(super) async fn create(
         id,
         name,
         created_us: unix_us(SystemTime::now()),
-        image_id: image.id,
-        layers: image.layers,
+        image_id: image.id.clone(),
+        layers: image.layers.clone(),
         body,
         outcome: Outcome::default(),
     };
     let place = options.volumes();
     stored.definition(place.directory()).map_err(invalid)?;
-    let (store, written) = (options.containers(), stored.clone());
+    let (store, written, images) = (options.containers(), stored.clone(), images::store(options));
+    // Nobody removes it from now on.
+    let leased = match image.built_in {
+        true => None,
+        false => image.id.parse().ok(),
+    };
     blocking("store the container", move || {
         for name in volumes::named(&written.body) {
             place.create(&name, HashMap::new())?;
+        }
+        if let Some(id) = leased {
+            images
+                .lease(written.key(), &id)
+                .map_err(std::io::Error::other)?;
         }
         store.write(&written)
     })
@@ -70,7 +81,12 @@ pub(super) async fn create(
     .await?;
     if let Err(refusal) = added {
         let store = options.containers();
-        blocking("remove the container", move || store.remove(&key)).await?;
+        let images = images::store(options);
+        blocking("remove the container", move || {
+            store.remove(&key)?;
+            images.release(&key).map_err(std::io::Error::other)
+        })
+        .await?;
         return Err(refused(refusal));
     }
     let response = ContainerCreateResponse { id, warnings };

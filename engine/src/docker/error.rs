@@ -116,9 +116,6 @@ pub(crate) async fn unknown_path(method: Method, uri: Uri) -> Refused {
 /// What dockerd says of an object that it does not have. There are none of these kinds, and `docker inspect` asks for all.
 fn nothing_of_that_name(kind: &str, rest: &[&str]) -> Option<String> {
     match (kind, rest) {
-        ("images", [name @ .., "json"]) if !name.is_empty() => {
-            Some(format!("No such image: {}", name.join("/")))
-        }
         ("networks", [name]) => Some(format!("network {name} not found")),
         ("plugins", [name, "json"]) => Some(format!("plugin \"{name}\" not found")),
         _ => None,
@@ -145,8 +142,7 @@ mod tests {
         assert_eq!(status("/v1.99/info").await, StatusCode::BAD_REQUEST);
         assert_eq!(status("/v1.45/swarm").await, StatusCode::NOT_IMPLEMENTED);
         assert_eq!(status("/networks").await, StatusCode::NOT_IMPLEMENTED);
-        assert_eq!(status("/images/json").await, StatusCode::NOT_IMPLEMENTED);
-        for path in ["/images/a/b/json", "/networks/a", "/plugins/a/json"] {
+        for path in ["/networks/a", "/plugins/a/json"] {
             assert_eq!(status(path).await, StatusCode::NOT_FOUND, "{path}");
         }
         assert_eq!(status("/v1.45/nothing").await, StatusCode::NOT_FOUND);

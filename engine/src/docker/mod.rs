@@ -8,7 +8,7 @@
 //! - `attach`: a client at its streams; `hijack`: the connection that they go over; `detach`: the keys to leave
 //! - `exec`: further processes in a container
 //! - `events`: what happens; `stats`: what a container uses; `usage`: what takes room on the disk
-//! - `volumes`: named volumes
+//! - `volumes`: named volumes; `images`: what containers are made from; `transfer`: images and files in and out
 //! - `filters`: the `filters` parameter
 //! - `system`: version and state of the engine
 //! - [`error`]: answers that are no success
@@ -23,6 +23,7 @@ mod events;
 mod exec;
 mod filters;
 mod hijack;
+mod images;
 mod inspect;
 mod list;
 mod logs;
@@ -30,6 +31,7 @@ mod processes;
 mod remove;
 mod stats;
 mod system;
+mod transfer;
 pub mod update;
 mod usage;
 mod volumes;
@@ -85,6 +87,22 @@ pub fn routes() -> Router<Context> {
             .route("/info", get(system::info))
             .route("/events", get(events::events))
             .route("/system/df", get(usage::usage))
+            .route("/images/json", get(images::list))
+            .route("/images/create", post(transfer::create))
+            .route("/images/load", post(transfer::load))
+            .route("/images/get", get(transfer::save))
+            .route("/images/prune", post(images::prune))
+            .route(
+                "/images/{*path}",
+                get(images::get).post(images::post).delete(images::remove),
+            )
+            .route(
+                "/containers/{name}/archive",
+                get(transfer::copy_out)
+                    .head(transfer::look)
+                    .put(transfer::copy_in),
+            )
+            .route("/containers/{name}/export", get(transfer::export))
             .route("/volumes", get(volumes::list))
             .route("/volumes/create", post(volumes::create))
             .route("/volumes/prune", post(volumes::prune))

@@ -79,7 +79,7 @@ pub(super) async fn info(
         i64::try_from(matching.count()).ok()
     };
     let (release, machine) = kernel();
-    let images = fs::read_dir(&context.paths.options.images).map_or(0, Iterator::count);
+    let images = crate::images::all(&context.paths.options).map_or(0, |all| all.len());
     let up = |status| matches!(status, Status::RUNNING | Status::RESTARTING);
     Ok(Json(SystemInfo {
         name: nix::unistd::gethostname()

@@ -1,46 +1,126 @@
 //! Images that containers are made from.
 //!
-//! The OS image brings those of the system's own services, `keelson/NAME`: one directory each, read as it stands.
+//! - [`find`]: those of the OS image, `keelson/NAME`, one directory each, read as it stands; and those of the store, that
+//!   clients have pulled, loaded or imported
+//! - [`tool`]: the program that fetches, unpacks and packs; a process of its own for each task
+//!
+//! The store is `keelson_image`'s.
+
+pub mod tool;
 
 use crate::options::Options;
 use bollard_stubs::models::ImageConfig;
+use keelson_image::document::Configuration;
+use keelson_image::{Digest, Store, store};
+use serde_json::json;
+use std::fs;
 use std::path::PathBuf;
 
 /// An image that is there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Image {
-    /// What tells it from all others.
+    /// The digest of its configuration.
     pub id: String,
+    /// Its names with tags.
+    pub tags: Vec<String>,
+    /// Its names with the digests that registries know it by.
+    pub digests: Vec<String>,
+    /// Bytes of its layers as they came.
+    pub size_bytes: u64,
     /// Its layers' directories, the topmost first.
     pub layers: Vec<PathBuf>,
+    /// What it says of itself.
+    pub configuration: Configuration,
     /// What containers have from it unless they are told otherwise.
     pub config: ImageConfig,
+    /// It belongs to the OS image, which cannot be changed.
+    pub built_in: bool,
 }
 
-/// Finds an image by the name that a client gave.
+/// The images that clients have brought.
+pub fn store(options: &Options) -> Store {
+    Store::new(options.state.join("images"))
+}
+
+/// Finds an image by the name or number that a client gave.
 ///
 /// # Errors
-/// Docker's words for an image that is not there.
-pub fn find(options: &Options, name: &str) -> Result<Image, String> {
-    let missing = || {
-        let tagged = name.contains('@')
-            || name
-                .rsplit('/')
-                .next()
-                .is_some_and(|last| last.contains(':'));
-        let tag = if tagged { "" } else { ":latest" };
-        format!("No such image: {name}{tag}")
+/// When there is none, or several.
+pub fn find(options: &Options, name: &str) -> Result<Image, store::Error> {
+    let built_in = built_in(options);
+    let plain = name.strip_suffix(":latest").unwrap_or(name);
+    let is_meant = |image: &Image| {
+        image.id == name
+            || image
+                .tags
+                .iter()
+                .any(|tag| tag.strip_suffix(":latest") == Some(plain))
     };
-    let own = name.strip_prefix("keelson/").ok_or_else(missing)?;
-    let own = own.strip_suffix(":latest").unwrap_or(own);
-    let directory = options.image(own);
-    // A name, not a way around the directory of images.
-    if own.is_empty() || own.contains(['/', '.']) || !directory.is_dir() {
-        return Err(missing());
+    match built_in.into_iter().find(is_meant) {
+        Some(image) => Ok(image),
+        None => store(options).find(name).map(from_store),
     }
-    Ok(Image {
-        id: format!("keelson/{own}"),
-        layers: vec![directory],
-        config: ImageConfig::default(),
-    })
+}
+
+/// All images, the OS image's first.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn all(options: &Options) -> Result<Vec<Image>, store::Error> {
+    let mut all = built_in(options);
+    all.extend(store(options).images()?.into_iter().map(from_store));
+    Ok(all)
+}
+
+fn from_store(image: keelson_image::Image) -> Image {
+    // The specification's object is Docker's.
+    let config = serde_json::from_value(image.configuration.config.clone());
+    Image {
+        id: image.id.to_string(),
+        tags: image.repo_tags,
+        digests: image.repo_digests,
+        size_bytes: image.size_bytes,
+        layers: image.layers,
+        config: config.unwrap_or_default(),
+        configuration: image.configuration,
+        built_in: false,
+    }
+}
+
+fn built_in(options: &Options) -> Vec<Image> {
+    let entries = fs::read_dir(&options.images)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| of_the_os(options, &name))
+        .collect()
+}
+
+/// An image of the OS: its number is the digest of a configuration that says whose it is.
+fn of_the_os(options: &Options, name: &str) -> Image {
+    let config = json!({ "Labels": { "io.keelson.image": name, "io.keelson.version": env!("CARGO_PKG_VERSION") } });
+    let configuration = Configuration {
+        architecture: "amd64".to_owned(),
+        os: "linux".to_owned(),
+        config: config.clone(),
+        ..Configuration::default()
+    };
+    let text = serde_json::to_vec(&configuration).unwrap_or_default();
+    Image {
+        id: Digest::of(&text).to_string(),
+        tags: vec![format!("keelson/{name}:latest")],
+        digests: Vec::new(),
+        size_bytes: 0,
+        layers: vec![options.images.join(name)],
+        config: serde_json::from_value(config).unwrap_or_default(),
+        configuration,
+        built_in: true,
+    }
 }

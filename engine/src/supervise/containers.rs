@@ -42,6 +42,7 @@ pub(super) fn load(
         let known = records.contains_key(stored.key());
         if stored.auto_remove() && !known {
             let _ = store.remove(stored.key());
+            let _ = crate::images::store(&shared.options).release(stored.key());
             continue;
         }
         match stored.definition(shared.options.volumes().directory()) {

@@ -113,7 +113,12 @@ pub(super) async fn dispose(shared: &Shared, name: &str) -> anyhow::Result<()> {
     shared.runtime.delete(name).await?;
     rootfs::remove(&shared.options.container(name));
     let (store, key) = (shared.options.containers(), name.to_owned());
-    blocking(move || Ok(store.remove(&key)?)).await?;
+    let images = crate::images::store(&shared.options);
+    blocking(move || {
+        store.remove(&key)?;
+        Ok(images.release(&key)?)
+    })
+    .await?;
     let store = shared.options.containers();
     tokio::task::spawn_blocking(move || store.empty_trash());
     Ok(())

@@ -12,6 +12,7 @@
 //! * [`observer`]: commands run beside the system services (test image only)
 //! * [`process`]: host commands with a deadline
 //! * [`qmp`]: QEMU's control socket
+//! * [`registry`]: a registry on this machine
 //! * [`seed`]: NoCloud seeds
 //! * [`serial`]: the serial console
 //! * [`snapshot`]: machines booted once and continued by many tests
@@ -33,6 +34,7 @@ pub mod machine;
 pub mod observer;
 pub mod process;
 pub mod qmp;
+pub mod registry;
 pub mod seed;
 pub mod serial;
 pub mod snapshot;

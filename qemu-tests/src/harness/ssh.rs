@@ -167,6 +167,28 @@ impl Ssh {
         Follow::start(command)
     }
 
+    /// Has the guest's `localhost:port` lead to the same port of this machine's, for as long as the answer lives.
+    ///
+    /// # Errors
+    /// When ssh refuses.
+    pub fn reverse(&self, port: u16) -> Result<Follow> {
+        let mut command = Command::new("ssh");
+        // A connection of its own: the shared one would keep it. The command says when the port is open.
+        command
+            .args(["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"])
+            .args(self.options())
+            .args(["-R", &format!("{port}:127.0.0.1:{port}")])
+            .arg(self.target())
+            .arg("echo forwarded; exec sleep 100000");
+        let follow = Follow::start(command)?;
+        let said = follow.next(COMMAND_DEADLINE);
+        ensure!(
+            said.as_deref() == Some("forwarded"),
+            "ssh does not forward the port: {said:?}"
+        );
+        Ok(follow)
+    }
+
     /// A connection of its own, not shared: shows that sshd still takes new ones.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! * [`services`]: what system services are and may do
 //! * [`system_containers`]: containers that clients of Docker's API make
 //! * [`system_docker`]: the system engine by Docker's own command line
+//! * [`system_images`]: its images
 
 pub mod abuse;
 pub mod bare;
@@ -23,6 +24,7 @@ pub mod power_cut;
 pub mod services;
 pub mod system_containers;
 pub mod system_docker;
+pub mod system_images;
 
 use crate::harness::lab::Lab;
 
@@ -82,6 +84,9 @@ pub fn all() -> Vec<Test> {
             containers_of_the_system_engine_are_managed_with_dockers_verbs
             a_container_that_runs_out_of_memory_is_reported_so
             killing_the_engine_loses_no_container_status_or_line;
+        system_images:
+            an_image_is_pulled_from_a_registry_and_run_by_the_system_engine
+            images_go_from_dockerd_to_the_system_engine_and_back;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

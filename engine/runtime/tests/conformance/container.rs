@@ -209,6 +209,10 @@ impl Workplace {
     ) -> anyhow::Result<Container<'_>> {
         let bundle = self.directory.join("bundle");
         fs::write(bundle.join("config.json"), config.to_string())?;
+        // What it prints comes by the terminal.
+        for stream in ["out", "err"] {
+            fs::write(self.output("c", stream), "")?;
+        }
         let pid_file = self.directory.join("c.pid");
         let [bundle, pid_text, socket] =
             [&bundle, &pid_file, socket].map(|path| path.to_string_lossy());

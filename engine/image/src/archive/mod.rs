@@ -1,0 +1,9 @@
+//! Tar archives of images and of files.
+//!
+//! - [`load`], [`save`]: images, as Docker's `save` and the OCI image layout have them; [`import`]: a root file system
+//! - [`copy`]: files into a container and out of it
+
+pub(crate) mod copy;
+pub(crate) mod import;
+pub(crate) mod load;
+pub(crate) mod save;

@@ -1,0 +1,72 @@
+//! `keelson-image`: fetches, unpacks and packs images for the system engine. One process a task; what it prints are the
+//! JSON lines that Docker's clients read.
+//!
+//! - [`arguments`]: the command line
+//! - [`registry`]: the OCI distribution protocol; [`pull`]: an image from a registry into the store
+//! - [`unpack`]: layers, in a process that is shut in
+//! - [`archive`]: images and files as tar archives; [`change`]: names, removal, cleaning up
+//! - [`progress`]: what is printed; [`failpoint`]: where tests let it die
+
+mod archive;
+mod arguments;
+mod blob;
+mod change;
+mod commit;
+mod failpoint;
+mod failure;
+mod progress;
+mod pull;
+mod registry;
+mod unpack;
+
+use arguments::{Command, Request};
+use keelson_image::Store;
+use progress::Progress;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let request = match Request::parse(std::env::args_os().skip(1)) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("keelson-image: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let progress = Progress::default();
+    match run(&request, &progress) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match request.command {
+                // Its parent tells.
+                Command::Unpack { .. } => eprintln!("{error:#}"),
+                _ => progress.failed(&error),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(request: &Request, progress: &Progress) -> anyhow::Result<()> {
+    let store = Store::new(request.store.clone());
+    match &request.command {
+        Command::Unpack { directory } => return unpack::child::main(directory),
+        Command::CopyIn(copy) => return archive::copy::copy_in(copy),
+        Command::CopyOut { root, path } => return archive::copy::copy_out(root, path),
+        Command::Stat { root, path } => return archive::copy::stat(root, path),
+        Command::Export { root } => return archive::copy::export(root),
+        _ => {}
+    }
+    unpack::confine::confine(unpack::confine::STORE)?;
+    store.prepare()?;
+    match &request.command {
+        Command::Pull(pull) => pull::pull(&store, request, pull, progress),
+        Command::Load => archive::load::load(&store, progress),
+        Command::Save { names } => archive::save::save(&store, names),
+        Command::Import(import) => archive::import::import(&store, import, progress),
+        Command::Tag { source, target } => change::tag(&store, source, target),
+        Command::Remove { name, force } => change::remove(&store, name, *force),
+        Command::Prune { all } => change::prune(&store, *all),
+        // Done above.
+        _ => Ok(()),
+    }
+}

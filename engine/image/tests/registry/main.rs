@@ -1,0 +1,8 @@
+//! Images pulled from a real registry, Debian's `docker-registry`, into a store; saved, loaded, removed. As root, as the
+//! engine runs the program.
+
+mod disturbed;
+mod pulls;
+mod server;
+mod store;
+mod world;
