@@ -153,7 +153,8 @@ impl Runtime {
         let state: Value = serde_json::from_slice(&output).unwrap_or_default();
         match state["status"].as_str() {
             Some("created") => Status::Created,
-            Some("running") => Status::Running,
+            // Its program stands still when it is paused, and is there.
+            Some("running" | "paused") => Status::Running,
             Some("stopped") => Status::Stopped,
             _ => Status::Absent,
         }

@@ -12,13 +12,18 @@ use rustix::mount::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::config::mounts::LateMount;
+use crate::config::mounts::{CONSOLE, LateMount};
 
-/// Does the mount work that was left out of what libcontainer got.
+/// Does the mount work that was left out of what libcontainer got; `console` is a terminal of the host that is to be
+/// the container's.
 ///
 /// # Errors
 /// Names the mount that failed; this process is then back in its own namespace.
-pub(crate) fn finish(init: i32, late_mounts: &[LateMount]) -> anyhow::Result<()> {
+pub(crate) fn finish(
+    init: i32,
+    late_mounts: &[LateMount],
+    console: Option<&OwnedFd>,
+) -> anyhow::Result<()> {
     if late_mounts.is_empty() {
         return Ok(());
     }
@@ -26,6 +31,7 @@ pub(crate) fn finish(init: i32, late_mounts: &[LateMount]) -> anyhow::Result<()>
         .iter()
         .map(open_host_tree)
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let console = console.map(clone_file).transpose()?;
     let own = Place::current()?;
     let namespace =
         File::open(format!("/proc/{init}/ns/mnt")).context("open init's mount namespace")?;
@@ -34,7 +40,8 @@ pub(crate) fn finish(init: i32, late_mounts: &[LateMount]) -> anyhow::Result<()>
     let done = late_mounts
         .iter()
         .zip(&host_trees)
-        .try_for_each(|(work, tree)| apply(work, tree.as_ref()));
+        .try_for_each(|(work, tree)| apply(work, tree.as_ref()))
+        .and_then(|()| console.map_or(Ok(()), |tree| attach(&tree, Path::new(CONSOLE))));
     own.return_to()?;
     done
 }
@@ -89,6 +96,13 @@ fn clone_tree(path: &Path, recursive: bool) -> anyhow::Result<OwnedFd> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(CWD, path, flags).with_context(|| format!("copy the mount {}", path.display()))
+}
+
+fn clone_file(file: &OwnedFd) -> anyhow::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(file, "", flags).context("copy the mount of the terminal")
 }
 
 fn attach(tree: &OwnedFd, place: &Path) -> anyhow::Result<()> {

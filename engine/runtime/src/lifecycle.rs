@@ -1,20 +1,17 @@
-//! `start`, `state`, `kill`, `delete`.
+//! `start`, `state`, `pause`, `resume`, `kill`, `delete`.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use libcontainer::container::ContainerStatus;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
 
+use crate::cgroup::Cgroup;
 use crate::first_error::FirstError;
-use crate::record::{bundle_directory, container_directory, load, start_ticks};
-
-/// How long killed processes may take to leave their cgroup.
-const CGROUP_EMPTY_DEADLINE: Duration = Duration::from_secs(5);
+use crate::record::{bundle_directory, container_directory, load, saved_config, start_ticks};
 
 /// Lets the program of a created container run.
 ///
@@ -32,32 +29,6 @@ pub(crate) fn start(root: &Path, id: &str) -> anyhow::Result<()> {
     existing
         .container
         .start()
-        .map_err(|error| first_error.explain(error.into()))
-}
-
-/// Stops every process of a running container where it is (cgroup-v2, "cgroup.freeze").
-///
-/// # Errors
-/// When the container does not run, or does not stand still in time.
-pub(crate) fn pause(root: &Path, id: &str) -> anyhow::Result<()> {
-    let mut existing = load(root, id)?;
-    let first_error = FirstError::collect()?;
-    existing
-        .container
-        .pause()
-        .map_err(|error| first_error.explain(error.into()))
-}
-
-/// Lets a paused container go on.
-///
-/// # Errors
-/// When the container is not paused.
-pub(crate) fn resume(root: &Path, id: &str) -> anyhow::Result<()> {
-    let mut existing = load(root, id)?;
-    let first_error = FirstError::collect()?;
-    existing
-        .container
-        .resume()
         .map_err(|error| first_error.explain(error.into()))
 }
 
@@ -79,6 +50,44 @@ pub(crate) fn state(root: &Path, id: &str) -> anyhow::Result<Value> {
         state["pid"] = pid.as_raw().into();
     }
     Ok(state)
+}
+
+/// Stops all processes of a running container where they are.
+///
+/// # Errors
+/// When the container does not run, or its processes do not stand still in time; then they go on.
+pub(crate) fn pause(root: &Path, id: &str) -> anyhow::Result<()> {
+    set_frozen(root, id, ContainerStatus::Running, ContainerStatus::Paused)
+}
+
+/// Lets the processes of a paused container go on.
+///
+/// # Errors
+/// When the container is not paused.
+pub(crate) fn resume(root: &Path, id: &str) -> anyhow::Result<()> {
+    set_frozen(root, id, ContainerStatus::Paused, ContainerStatus::Running)
+}
+
+fn set_frozen(
+    root: &Path,
+    id: &str,
+    from: ContainerStatus,
+    to: ContainerStatus,
+) -> anyhow::Result<()> {
+    let mut existing = load(root, id)?;
+    let status = existing.container.status();
+    if status != from {
+        bail!(
+            "the container is {status}, not {}",
+            from.to_string().to_lowercase()
+        );
+    }
+    Cgroup::of(&saved_config(root, id)?)?.set_frozen(to == ContainerStatus::Paused)?;
+    existing
+        .container
+        .set_status(to)
+        .save()
+        .context("write the container's state")
 }
 
 /// Sends a signal to the container's init, and never to another process that has its number by now.
@@ -123,58 +132,12 @@ pub(crate) fn delete(root: &Path, id: &str, force: bool) -> anyhow::Result<()> {
         Err(error) if !force => return Err(error),
         Err(_) => {}
     }
-    remove_cgroup(&bundle)?;
+    // A container that was never made has no configuration, and no cgroup.
+    if bundle.join("config.json").exists() {
+        Cgroup::of(&saved_config(root, id)?)?.remove()?;
+    }
     remove_directory(&directory)?;
     remove_directory(&bundle)
-}
-
-/// Kills what is in the container's cgroup and removes it with its descendants.
-fn remove_cgroup(bundle: &Path) -> anyhow::Result<()> {
-    let Ok(text) = fs::read_to_string(bundle.join("config.json")) else {
-        return Ok(());
-    };
-    let cgroup = cgroup_of(&text)?;
-    let path = cgroup.display();
-    if !cgroup.exists() {
-        return Ok(());
-    }
-    fs::write(cgroup.join("cgroup.kill"), "1")
-        .with_context(|| format!("kill the cgroup {path}"))?;
-    let deadline = Instant::now() + CGROUP_EMPTY_DEADLINE;
-    loop {
-        match remove_tree(&cgroup) {
-            Ok(()) => return Ok(()),
-            // Killed processes leave their cgroup when they end, not when they are reaped; there is no
-            // event to wait for that does not cost more than this look.
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error).with_context(|| format!("remove the cgroup {path}")),
-        }
-    }
-}
-
-/// The cgroup's directory, from the container's `config.json`.
-///
-/// # Errors
-/// When it is not there.
-pub(crate) fn cgroup_of(config: &str) -> anyhow::Result<PathBuf> {
-    let config: Value =
-        serde_json::from_str(config).context("parse the container's configuration")?;
-    let path = config["linux"]["cgroupsPath"]
-        .as_str()
-        .context("the container's cgroup is not known")?;
-    Ok(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
-}
-
-fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    fs::remove_dir(cgroup)
 }
 
 fn remove_directory(path: &Path) -> anyhow::Result<()> {

@@ -6,12 +6,15 @@
 //! - [`arguments`]: the command line
 //! - [`config`]: `config.json` made explicit, and refused where libcontainer would silently ignore a part
 //! - [`create`], [`lifecycle`], [`exec`], [`update`]: the commands
+//! - [`cgroup`]: freezing and removing a container's cgroup
 //! - [`init_namespace`]: mount work that libcontainer leaves out, done in the container's mount namespace
 //! - [`program`]: the last steps in the container's process before its program takes over
+//! - [`terminal`]: pseudo terminals, and sending them to who asked for one
 //! - [`record`]: where a container's records lie, and which process its init is
 //! - [`first_error`]: turns libcontainer's trace events into one line that names the cause
 
 mod arguments;
+mod cgroup;
 mod config;
 mod create;
 mod exec;
@@ -20,6 +23,7 @@ mod init_namespace;
 mod lifecycle;
 mod program;
 mod record;
+mod terminal;
 mod update;
 
 use std::io::Write as _;
@@ -56,12 +60,12 @@ fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         Command::Create(options) => create::create(root, options)?,
         Command::Start { id } => lifecycle::start(root, id)?,
         Command::State { id } => println!("{}", lifecycle::state(root, id)?),
+        Command::Pause { id } => lifecycle::pause(root, id)?,
+        Command::Resume { id } => lifecycle::resume(root, id)?,
+        Command::Update(options) => update::update(root, options)?,
         Command::Kill { id, signal } => lifecycle::kill(root, id, *signal)?,
         Command::Delete { id, force } => lifecycle::delete(root, id, *force)?,
         Command::Exec(options) => return exec::exec(root, options),
-        Command::Pause { id } => lifecycle::pause(root, id)?,
-        Command::Resume { id } => lifecycle::resume(root, id)?,
-        Command::Update { id, resources } => update::update(root, id, resources)?,
         Command::Version => println!(
             "keelson-runtime version {}\nspec: {}",
             env!("CARGO_PKG_VERSION"),

@@ -12,6 +12,7 @@ use libcontainer::oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, Process, 
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::process::ioctl_tiocsctty;
 
 /// Runs the container's program. Unlike libcontainer's own executor it finds absolute paths without a
 /// `PATH`, takes programs only root may run, and reports a failed `exec` on the container's stderr.
@@ -19,6 +20,8 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 pub(crate) struct Program {
     /// What an added process has to put on itself: libcontainer runs those without any seccomp.
     pub(crate) confinement: Option<Confinement>,
+    /// Standard input is a terminal that has to become the process's controlling one.
+    pub(crate) controlling_terminal: bool,
 }
 
 /// The seccomp profile of the container, and the capabilities that the process keeps after loading it.
@@ -53,6 +56,11 @@ impl Executor for Program {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref().ok_or(ExecutorError::InvalidArg)?;
         let program = find(process).map_err(ExecutorError::Other)?;
+        if self.controlling_terminal {
+            // libcontainer has made the process the leader of a session of its own.
+            ioctl_tiocsctty(std::io::stdin())
+                .map_err(|error| ExecutorError::Other(format!("take the terminal: {error}")))?;
+        }
         if let Some(confinement) = &self.confinement {
             confinement.apply()?;
         }

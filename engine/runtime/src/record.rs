@@ -57,6 +57,16 @@ impl Record {
     }
 }
 
+/// The configuration that a container really runs with.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn saved_config(root: &Path, id: &str) -> anyhow::Result<Value> {
+    let path = bundle_directory(root, id).join("config.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))
+}
+
 /// A container that exists, with its status as of now.
 pub(crate) struct Existing {
     pub(crate) container: Container,
@@ -82,6 +92,15 @@ pub(crate) fn load(root: &Path, id: &str) -> anyhow::Result<Existing> {
         container.set_status(ContainerStatus::Stopped);
     }
     Ok(Existing { container, record })
+}
+
+/// Writes a process's number where the caller asked for it. Who waits for the file never sees it half written.
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> anyhow::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    fs::write(&temporary, pid.to_string())
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("write {}", path.display()))
 }
 
 /// When a process started, in clock ticks since boot (field 22 of `/proc/PID/stat`); `None` when there is none.

@@ -1,104 +1,70 @@
-//! `update`: other limits for a container that runs.
-//!
-//! libcgroups could apply a `linux.resources` object too, but would add a device filter for the devices that it does not
-//! name. The files and their units are those of the kernel's cgroup-v2 document.
+//! `update`: other limits for a container that exists.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use libcgroups::common::{CgroupConfig, CgroupManager as _, ControllerOpt, create_cgroup_manager};
+use libcontainer::container::ContainerStatus;
+use libcontainer::oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
-use crate::lifecycle::cgroup_of;
-use crate::record::{bundle_directory, load};
+use crate::arguments::UpdateOptions;
+use crate::cgroup::Cgroup;
+use crate::config;
+use crate::record::{load, saved_config};
 
-/// The period of a quota when none is given, in microseconds.
-const PERIOD_US: u64 = 100_000;
-
-/// Changes the limits that `resources`, a file with an OCI `linux.resources` object, names.
+/// Sets the limits that are given, and leaves the others as they are.
 ///
 /// # Errors
-/// When there is no such container, a key is not known here, or the kernel refuses a value; what was written before
-/// that stays.
-pub(crate) fn update(root: &Path, id: &str, resources: &Path) -> anyhow::Result<()> {
-    load(root, id)?;
-    let text =
-        fs::read_to_string(resources).with_context(|| format!("read {}", resources.display()))?;
-    let resources: Value =
-        serde_json::from_str(&text).with_context(|| format!("parse {}", resources.display()))?;
-    let config = bundle_directory(root, id).join("config.json");
-    let config =
-        fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?;
-    let cgroup = cgroup_of(&config)?;
-    for (file, value) in writes(&resources)? {
-        let path = cgroup.join(file);
-        fs::write(&path, &value).with_context(|| format!("write {value} to {}", path.display()))?;
+/// Names the limit that is not supported or that the kernel refuses; limits before it may be set by then.
+pub(crate) fn update(root: &Path, options: &UpdateOptions) -> anyhow::Result<()> {
+    let existing = load(root, &options.id)?;
+    let status = existing.container.status();
+    if matches!(status, ContainerStatus::Stopped | ContainerStatus::Creating) {
+        bail!("the container is {status}, not running");
     }
-    Ok(())
+    let saved = saved_config(root, &options.id)?;
+    let resources = explicit(read(&options.resources)?, &saved)
+        .with_context(|| options.resources.display().to_string())?;
+    let manager = create_cgroup_manager(CgroupConfig {
+        cgroup_path: Cgroup::of(&saved)?.path().into(),
+        systemd_cgroup: false,
+        container_name: options.id.clone(),
+    })
+    .context("open the container's cgroup")?;
+    manager
+        .apply(&ControllerOpt {
+            resources: &resources,
+            freezer_state: None,
+            oom_score_adj: None,
+            disable_oom_killer: false,
+        })
+        .context("change the container's cgroup")
 }
 
-/// What is written to which file, in an order in which raising and lowering both work.
-fn writes(resources: &Value) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let known = [
-        "/memory/limit",
-        "/memory/reservation",
-        "/memory/swap",
-        "/pids/limit",
-        "/cpu/shares",
-        "/cpu/quota",
-        "/cpu/period",
-        "/cpu/cpus",
-        "/cpu/mems",
-    ];
-    for (group, keys) in resources
-        .as_object()
-        .context("the resources are not an object")?
-    {
-        for key in keys
-            .as_object()
-            .with_context(|| format!("{group} is not an object"))?
-            .keys()
-        {
-            if !known.contains(&format!("/{group}/{key}").as_str()) {
-                bail!("{group}.{key} cannot be changed");
-            }
-        }
+/// From a file, or from standard input when that is `-`.
+fn read(path: &Path) -> anyhow::Result<Value> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("read standard input")?;
+    } else {
+        text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     }
-    let number = |path: &str| resources.pointer(path).and_then(Value::as_i64);
-    let text = |path: &str| resources.pointer(path).and_then(Value::as_str);
-    let limit = |value: i64| match value {
-        ..=-1 => "max".to_owned(),
-        value => value.to_string(),
-    };
-    let mut writes = Vec::new();
-    // The runtime specification counts memory and swap together, the kernel swap alone.
-    match (number("/memory/swap"), number("/memory/limit")) {
-        (Some(-1), _) => writes.push(("memory.swap.max", "max".to_owned())),
-        (Some(both), Some(memory)) if both >= memory => {
-            writes.push(("memory.swap.max", (both - memory).to_string()));
-        }
-        (Some(both), Some(memory)) => bail!("memory.swap {both} is below memory.limit {memory}"),
-        (Some(_), None) => bail!("memory.swap needs memory.limit"),
-        (None, _) => {}
-    }
-    writes.extend(number("/memory/limit").map(|bytes| ("memory.max", limit(bytes))));
-    writes.extend(number("/memory/reservation").map(|bytes| ("memory.low", limit(bytes.max(0)))));
-    writes.extend(number("/pids/limit").map(|count| ("pids.max", limit(count))));
-    writes.extend(number("/cpu/shares").map(|shares| ("cpu.weight", weight(shares).to_string())));
-    if let Some(quota) = number("/cpu/quota") {
-        let period = number("/cpu/period").and_then(|period| u64::try_from(period).ok());
-        let period = period.unwrap_or(PERIOD_US);
-        writes.push(("cpu.max", format!("{} {period}", limit(quota))));
-    }
-    writes.extend(text("/cpu/cpus").map(|set| ("cpuset.cpus", set.to_owned())));
-    writes.extend(text("/cpu/mems").map(|set| ("cpuset.mems", set.to_owned())));
-    Ok(writes)
+    serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))
 }
 
-/// From shares (2 to 262144, 1024 is usual) to a weight (1 to 10000), as every runtime converts them.
-fn weight(shares: i64) -> i64 {
-    let shares = shares.clamp(2, 262_144);
-    1 + (shares - 2) * 9999 / 262_142
+fn explicit(mut resources: Value, saved: &Value) -> anyhow::Result<LinuxResources> {
+    if !resources.is_object() {
+        bail!("it is not an object with resources");
+    }
+    config::unsupported_update(&resources)?;
+    // The manager puts the device filter on anew each time: without rules it would be a stricter one.
+    resources["devices"] = saved["linux"]["resources"]["devices"].clone();
+    Ok(serde_json::from_value(resources)?)
 }
 
 #[cfg(test)]
@@ -106,42 +72,35 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn resources_become_the_kernels_files() {
-        let resources = json!({
-            "memory": {"limit": 100, "swap": 150, "reservation": 50}, "pids": {"limit": -1},
-            "cpu": {"shares": 1024, "quota": 5000, "cpus": "0-1"},
-        });
-        let expected = [
-            ("memory.swap.max", "50"),
-            ("memory.max", "100"),
-            ("memory.low", "50"),
-            ("pids.max", "max"),
-            ("cpu.weight", "39"),
-            ("cpu.max", "5000 100000"),
-            ("cpuset.cpus", "0-1"),
-        ];
-        let writes = writes(&resources).unwrap();
-        let writes: Vec<_> = writes
-            .iter()
-            .map(|(file, value)| (*file, value.as_str()))
-            .collect();
-        assert_eq!(writes, expected);
+    fn saved() -> Value {
+        json!({ "linux": { "resources": { "memory": { "limit": 5 }, "devices": [
+            { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" }] } } })
     }
 
     #[test]
-    fn what_cannot_be_changed_is_refused() {
-        for (resources, words) in [
-            (
-                json!({ "devices": {"x": 1} }),
-                "devices.x cannot be changed",
-            ),
-            (json!({ "memory": {"kernel": 1} }), "memory.kernel"),
-            (json!({ "memory": {"swap": 1, "limit": 2} }), "below"),
+    fn limits_are_those_given_and_device_rules_stay() {
+        let resources = explicit(json!({ "pids": { "limit": 7 } }), &saved()).unwrap();
+        assert_eq!(resources.pids().as_ref().unwrap().limit(), 7);
+        assert_eq!(resources.devices().as_ref().unwrap().len(), 1);
+        assert!(resources.memory().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_refused_by_name() {
+        for (resources, expected) in [
             (json!([]), "not an object"),
+            (
+                json!({ "devices": [{ "allow": true, "access": "rwm" }] }),
+                "linux.resources.devices",
+            ),
+            (
+                json!({ "memory": { "swappiness": 5 } }),
+                "linux.resources.memory.swappiness",
+            ),
+            (json!({ "pids": { "limit": "many" } }), "\"many\""),
         ] {
-            let error = writes(&resources).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            let error = format!("{:#}", explicit(resources, &saved()).unwrap_err());
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

@@ -116,6 +116,9 @@ pub(crate) async fn unknown_path(method: Method, uri: Uri) -> Refused {
 /// What dockerd says of an object that it does not have. There are none of these kinds, and `docker inspect` asks for all.
 fn nothing_of_that_name(kind: &str, rest: &[&str]) -> Option<String> {
     match (kind, rest) {
+        ("containers", [name @ .., "json"]) if name.len() > 1 => {
+            Some(format!("No such container: {}", name.join("/")))
+        }
         ("networks", [name]) => Some(format!("network {name} not found")),
         ("plugins", [name, "json"]) => Some(format!("plugin \"{name}\" not found")),
         _ => None,

@@ -8,6 +8,8 @@
 pub(crate) mod mounts;
 mod refuse;
 
+pub(crate) use refuse::unsupported_update;
+
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 

@@ -30,6 +30,26 @@ pub(crate) enum LateMount {
     ReadOnly { destination: PathBuf },
 }
 
+/// Where a container's pseudo terminals are.
+const PTS: &str = "/dev/pts";
+/// Where the terminal of a container's init is too.
+pub(crate) const CONSOLE: &str = "/dev/console";
+
+impl LateMount {
+    /// The host directory at `/dev`, when the container has no pseudo terminals but those in it.
+    pub(crate) fn dev_with_terminals(&self) -> Option<&Path> {
+        match self {
+            Self::Dev {
+                source,
+                recursive: true,
+                above,
+                ..
+            } if !above.iter().any(|path| path == Path::new(PTS)) => Some(source),
+            _ => None,
+        }
+    }
+}
+
 /// Options that change nothing or that libcontainer turns into mount attributes itself.
 const ATTRIBUTES: &[&str] = &[
     "defaults",
@@ -93,6 +113,7 @@ pub(super) fn take_late(config: &mut Value) -> anyhow::Result<Vec<LateMount>> {
     let mut late = Vec::new();
     let mut covered_dev = None;
     let device_nodes = paths(&config["linux"]["devices"], "path");
+    let terminal = config["process"]["terminal"] == true;
     let Some(mounts) = config["mounts"].as_array_mut() else {
         return Ok(late);
     };
@@ -125,8 +146,14 @@ pub(super) fn take_late(config: &mut Value) -> anyhow::Result<Vec<LateMount>> {
             above.push(destination);
         }
     }
-    if let Some(LateMount::Dev { source, .. }) = covered_dev.and_then(|index| late.get(index)) {
+    if let Some(LateMount::Dev { source, above, .. }) =
+        covered_dev.and_then(|index| late.get_mut(index))
+    {
         nodes_exist(source, &device_nodes)?;
+        if terminal && above.iter().any(|path| path == Path::new(PTS)) {
+            // libcontainer mounts the terminal there.
+            above.push(CONSOLE.into());
+        }
     }
     // Propagation of a covered /dev concerns what covers it.
     late.sort_by_key(|work| !matches!(work, LateMount::Dev { .. }));
@@ -277,6 +304,22 @@ mod tests {
                 propagation: MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
             }
         );
+    }
+
+    #[test]
+    fn a_terminal_stays_on_top_of_the_hosts_devices() {
+        let dev = json!({ "destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind"] });
+        let pts = json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts" });
+        let process = json!({ "terminal": true });
+        let mut config = json!({ "mounts": [dev, pts], "linux": {}, "process": process });
+        let own = take_late(&mut config).unwrap();
+        assert!(matches!(&own[0], LateMount::Dev { above, .. }
+            if *above == [PathBuf::from(PTS), PathBuf::from(CONSOLE)]));
+        assert_eq!(own[0].dev_with_terminals(), None);
+
+        let mut config = json!({ "mounts": [dev], "linux": {}, "process": process });
+        let hosts = take_late(&mut config).unwrap();
+        assert_eq!(hosts[0].dev_with_terminals(), Some(Path::new("/dev")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, bail};
 use libseccomp::ScmpSyscall;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Settings that must be absent, null, false, 0 or empty, and why.
 const NOT_ENFORCED: &[(&str, &str)] = &[
@@ -93,7 +93,27 @@ pub(super) fn unsupported_process(process: &Value) -> anyhow::Result<()> {
     if process["args"].as_array().is_none_or(Vec::is_empty) {
         bail!("process.args is missing or empty");
     }
+    if !process["cwd"]
+        .as_str()
+        .is_some_and(|cwd| cwd.starts_with('/'))
+    {
+        bail!("process.cwd is not an absolute path");
+    }
     refuse_present(process, &[("/selinuxLabel", "SELinux is not supported")]).context("process")
+}
+
+/// Checks the resources that `update` is given.
+///
+/// # Errors
+/// Names the first setting that would not be changed.
+pub(crate) fn unsupported_update(resources: &Value) -> anyhow::Result<()> {
+    let config = json!({ "linux": { "resources": resources } });
+    refuse_present(&config, NOT_ENFORCED)?;
+    let devices = (
+        "/linux/resources/devices",
+        "device rules stay as they were created",
+    );
+    refuse_present(&config, &[devices])
 }
 
 fn refuse_present(object: &Value, settings: &[(&str, &str)]) -> anyhow::Result<()> {
@@ -204,7 +224,6 @@ fn seccomp(profile: &Value) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn with(pointer: &[&str], value: Value) -> Value {
         let mut config = json!({

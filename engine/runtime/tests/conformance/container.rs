@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -17,7 +17,7 @@ const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "sh", "cat", "cp", "dd", "echo", "env", "grep", "hostname", "id", "ip", "kill", "ls", "mkdir",
     "mknod", "mount", "nice", "readlink", "sleep", "stat", "test", "touch", "true", "umount", "wc",
-    "chmod", "tty",
+    "chmod", "stty", "tty",
 ];
 
 /// A runtime under test.
@@ -47,6 +47,14 @@ pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+/// A runtime's command on its way.
+pub(crate) struct Call {
+    what: String,
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
 }
 
 /// What a runtime's command answered.
@@ -122,37 +130,32 @@ impl Workplace {
     }
 
     /// Runs a command of the runtime to its end, which must come within the deadline.
+    pub(crate) fn call(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        self.spawn("call", arguments, Stdio::null())?.finish()
+    }
+
+    /// Starts a command of the runtime; `name` tells its output from that of others at the same time.
     ///
     /// What it prints goes to files: with pipes, a process that outlives the command and holds them would be waited for.
-    pub(crate) fn call(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
-        let (out, err) = (self.output("call", "out"), self.output("call", "err"));
-        let mut child = self
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        stdin: Stdio,
+    ) -> anyhow::Result<Call> {
+        let (out, err) = (self.output(name, "out"), self.output(name, "err"));
+        let child = self
             .command(arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(File::create(&out)?)
             .stderr(File::create(&err)?)
             .spawn()
             .with_context(|| format!("run {}", self.runtime.path.display()))?;
-        let deadline = Instant::now() + END_DEADLINE;
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                let said = fs::read_to_string(&err)?;
-                bail!("{arguments:?} did not end within {END_DEADLINE:?}; it said {said:?}");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let read =
-            |path| fs::read(path).map(|text| String::from_utf8_lossy(&text).trim().to_owned());
-        Ok(Answer {
-            ok: status.success(),
-            code: status.code().unwrap_or(-1),
-            stdout: read(&out)?,
-            stderr: read(&err)?,
+        Ok(Call {
+            what: format!("{arguments:?}"),
+            child,
+            out,
+            err,
         })
     }
 
@@ -171,21 +174,28 @@ impl Workplace {
 
     /// Creates container `id` from `config`; `Err` with what the runtime said when it refuses.
     pub(crate) fn create(&self, id: &str, config: &Value) -> anyhow::Result<Container<'_>> {
+        self.create_with(id, config, &[], Stdio::null())
+    }
+
+    /// Like [`Self::create`], with more options and a standard input.
+    pub(crate) fn create_with(
+        &self,
+        id: &str,
+        config: &Value,
+        options: &[&str],
+        stdin: Stdio,
+    ) -> anyhow::Result<Container<'_>> {
         let bundle = self.directory.join("bundle");
         fs::write(bundle.join("config.json"), config.to_string())?;
         let pid_file = self.directory.join(format!("{id}.pid"));
         let bundle_text = bundle.to_string_lossy();
         let pid_text = pid_file.to_string_lossy();
-        let mut command = self.command(&[
-            "create",
-            "--bundle",
-            &bundle_text,
-            "--pid-file",
-            &pid_text,
-            id,
-        ]);
-        let status = command
-            .stdin(Stdio::null())
+        let mut arguments = vec!["create", "--bundle", &bundle_text, "--pid-file", &pid_text];
+        arguments.extend(options);
+        arguments.push(id);
+        let status = self
+            .command(&arguments)
+            .stdin(stdin)
             .stdout(File::create(self.output(id, "out"))?)
             .stderr(File::create(self.output(id, "err"))?)
             .status()?;
@@ -197,42 +207,6 @@ impl Workplace {
         Ok(Container {
             place: self,
             id: id.to_owned(),
-            pid: pid.trim().parse().context("parse the pid file")?,
-        })
-    }
-
-    /// Creates container `c` with a terminal, whose master side is sent to `socket`.
-    pub(crate) fn create_with_terminal(
-        &self,
-        config: &Value,
-        socket: &Path,
-    ) -> anyhow::Result<Container<'_>> {
-        let bundle = self.directory.join("bundle");
-        fs::write(bundle.join("config.json"), config.to_string())?;
-        // What it prints comes by the terminal.
-        for stream in ["out", "err"] {
-            fs::write(self.output("c", stream), "")?;
-        }
-        let pid_file = self.directory.join("c.pid");
-        let [bundle, pid_text, socket] =
-            [&bundle, &pid_file, socket].map(|path| path.to_string_lossy());
-        let answer = self.call(&[
-            "create",
-            "--bundle",
-            &bundle,
-            "--pid-file",
-            &pid_text,
-            "--console-socket",
-            &socket,
-            "c",
-        ])?;
-        if !answer.ok {
-            bail!("create failed: {}", answer.stderr);
-        }
-        let pid = fs::read_to_string(&pid_file).context("read the pid file")?;
-        Ok(Container {
-            place: self,
-            id: "c".to_owned(),
             pid: pid.trim().parse().context("parse the pid file")?,
         })
     }
@@ -264,6 +238,38 @@ impl Workplace {
             Ok(_) => bail!("the runtime created the container"),
             Err(error) => Ok(error.to_string()),
         }
+    }
+}
+
+impl Call {
+    /// Its standard input, when that is a pipe.
+    pub(crate) fn stdin(&mut self) -> anyhow::Result<ChildStdin> {
+        self.child.stdin.take().context("its input is not a pipe")
+    }
+
+    /// Waits for its end, which must come within the deadline.
+    pub(crate) fn finish(mut self) -> anyhow::Result<Answer> {
+        let deadline = Instant::now() + END_DEADLINE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill()?;
+                self.child.wait()?;
+                let (what, said) = (&self.what, fs::read_to_string(&self.err)?);
+                bail!("{what} did not end within {END_DEADLINE:?}; it said {said:?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let read =
+            |path| fs::read(path).map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+        Ok(Answer {
+            ok: status.success(),
+            code: status.code().unwrap_or(-1),
+            stdout: read(&self.out)?,
+            stderr: read(&self.err)?,
+        })
     }
 }
 

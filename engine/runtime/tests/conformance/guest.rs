@@ -117,6 +117,8 @@ fn mount_kernel_file_systems() -> anyhow::Result<()> {
         Some("ptmxmode=0666"),
     )
     .context("mount /dev/pts")?;
+    // crun reads "-" from there.
+    std::os::unix::fs::symlink("/proc/self/fd/0", "/dev/stdin")?;
     // Processes and enabled controllers do not go together in a cgroup other than the root.
     fs::create_dir_all("/dev/shm")?;
     Ok(())

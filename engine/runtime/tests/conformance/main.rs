@@ -7,10 +7,11 @@
 //! As PID 1 it sets up a virtual machine first and turns it off at the end: see [`guest`].
 //!
 //! - [`cases`]: the table; [`suite`]: goes through it
-//! - [`container`]: makes bundles and drives a runtime
+//! - [`container`]: makes bundles and drives a runtime; [`console`]: the caller's side of a terminal
 //! - [`guest`]: being PID 1; [`timing`]: the stopwatch
 
 mod cases;
+mod console;
 mod container;
 mod guest;
 mod suite;

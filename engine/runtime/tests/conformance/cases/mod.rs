@@ -1,6 +1,5 @@
 //! The table, by subject.
 
-mod changes;
 mod confinement;
 mod devices;
 mod exec;
@@ -8,9 +7,11 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod namespaces;
+mod pausing;
 mod process;
 mod refusals;
 mod terminals;
+mod updates;
 
 use crate::suite::Case;
 
@@ -24,7 +25,8 @@ pub(crate) const ALL: &[&[Case]] = &[
     devices::CASES,
     limits::CASES,
     exec::CASES,
-    changes::CASES,
     terminals::CASES,
+    pausing::CASES,
+    updates::CASES,
     refusals::CASES,
 ];

@@ -1,6 +1,7 @@
 //! What the container's process is: user, environment, limits, descriptors.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 
 use anyhow::bail;
 use serde_json::json;
@@ -33,6 +34,11 @@ pub(super) const CASES: &[Case] = &[
         name: "the-oom-score-is-set",
         needs: &[],
         run: oom_score,
+    },
+    Case {
+        name: "the-container-has-the-standard-input-of-its-creator",
+        needs: &[],
+        run: input,
     },
     Case {
         name: "descriptors-of-the-caller-do-not-leak",
@@ -113,6 +119,19 @@ fn oom_score(place: &Workplace) -> anyhow::Result<()> {
     let mut config = place.config("cat /proc/self/oom_score_adj");
     config["process"]["oomScoreAdj"] = 321.into();
     same("oom_score_adj", place.print(&config)?.as_str(), "321")
+}
+
+fn input(place: &Workplace) -> anyhow::Result<()> {
+    let (read, mut write) = std::io::pipe()?;
+    let container = place.create_with("c", &place.config("cat"), &[], read.into())?;
+    container.start()?;
+    write.write_all(b"through the pipe")?;
+    drop(write);
+    same(
+        "output",
+        container.wait()?.stdout.as_str(),
+        "through the pipe",
+    )
 }
 
 fn descriptors(place: &Workplace) -> anyhow::Result<()> {

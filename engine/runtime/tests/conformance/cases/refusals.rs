@@ -64,7 +64,7 @@ fn refusals(place: &Workplace) -> anyhow::Result<()> {
             json!([{ "containerID": 0, "hostID": 1, "size": 1 }]),
             "idmapped",
         ),
-        ("/process/terminal", json!(true), "console socket"),
+        ("/process/terminal", json!(true), "--console-socket"),
     ] {
         let mut config = place.config("true");
         if let Some((parent, index)) = pointer.rsplit_once('/') {

@@ -1,4 +1,8 @@
 //! The command line: the OCI runtime verbs and their options.
+//!
+//! - [`exec`]: what is special to `exec`
+
+pub(crate) mod exec;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,10 +13,13 @@ use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt as _;
 use rustix::process::Signal;
 
+pub(crate) use exec::{ExecOptions, ExecProcess, User};
+
 /// Where records of containers lie unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/keelson/runtime";
 
-const COMMANDS: &str = "create, start, state, kill, delete, exec, pause, resume, update";
+/// For messages about a command that is missing or unknown.
+const COMMANDS: &str = "create, start, state, pause, resume, update, kill, delete, exec";
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -28,32 +35,14 @@ pub(crate) struct Invocation {
 #[derive(Debug)]
 pub(crate) enum Command {
     Create(CreateOptions),
-    Start {
-        id: String,
-    },
-    State {
-        id: String,
-    },
-    Kill {
-        id: String,
-        signal: Signal,
-    },
-    Delete {
-        id: String,
-        force: bool,
-    },
+    Start { id: String },
+    State { id: String },
+    Pause { id: String },
+    Resume { id: String },
+    Update(UpdateOptions),
+    Kill { id: String, signal: Signal },
+    Delete { id: String, force: bool },
     Exec(ExecOptions),
-    Pause {
-        id: String,
-    },
-    Resume {
-        id: String,
-    },
-    /// Changes limits; `resources` is a file with an OCI `linux.resources` object.
-    Update {
-        id: String,
-        resources: PathBuf,
-    },
     Version,
 }
 
@@ -66,18 +55,12 @@ pub(crate) struct CreateOptions {
     pub(crate) console_socket: Option<PathBuf>,
 }
 
-/// Options of `exec`. Without `process`, `arguments` is the command.
+/// Options of `update`.
 #[derive(Debug)]
-pub(crate) struct ExecOptions {
+pub(crate) struct UpdateOptions {
     pub(crate) id: String,
-    /// File with an OCI `process` object.
-    pub(crate) process: Option<PathBuf>,
-    pub(crate) pid_file: Option<PathBuf>,
-    /// Where the master side of the process's terminal is sent.
-    pub(crate) console_socket: Option<PathBuf>,
-    /// Return once the process runs, instead of waiting for its end.
-    pub(crate) detach: bool,
-    pub(crate) arguments: Vec<String>,
+    /// File with an OCI `linux.resources` object; `-` is standard input.
+    pub(crate) resources: PathBuf,
 }
 
 impl fmt::Display for Command {
@@ -87,12 +70,12 @@ impl fmt::Display for Command {
             Self::Create(options) => write!(f, "create {}", options.id),
             Self::Start { id } => write!(f, "start {id}"),
             Self::State { id } => write!(f, "state {id}"),
+            Self::Pause { id } => write!(f, "pause {id}"),
+            Self::Resume { id } => write!(f, "resume {id}"),
+            Self::Update(options) => write!(f, "update {}", options.id),
             Self::Kill { id, .. } => write!(f, "kill {id}"),
             Self::Delete { id, .. } => write!(f, "delete {id}"),
             Self::Exec(options) => write!(f, "exec {}", options.id),
-            Self::Pause { id } => write!(f, "pause {id}"),
-            Self::Resume { id } => write!(f, "resume {id}"),
-            Self::Update { id, .. } => write!(f, "update {id}"),
             Self::Version => write!(f, "--version"),
         }
     }
@@ -143,15 +126,34 @@ impl Invocation {
 fn parse_command(verb: &str, mut parser: lexopt::Parser) -> anyhow::Result<Command> {
     let (with_value, flags): (&[&'static str], &[&'static str]) = match verb {
         "create" => (&["bundle", "pid-file", "console-socket"], &[]),
-        "exec" => (&["process", "pid-file", "console-socket"], &["detach"]),
-        "update" => (&["resources"], &[]),
+        "exec" => (
+            &[
+                "process",
+                "pid-file",
+                "console-socket",
+                "cwd",
+                "env",
+                "user",
+            ],
+            &["detach", "tty"],
+        ),
         "delete" => (&[], &["force"]),
-        "start" | "state" | "kill" | "pause" | "resume" => (&[], &[]),
+        "update" => (&["resources"], &[]),
+        "start" | "state" | "pause" | "resume" | "kill" => (&[], &[]),
         other => bail!("unknown command {other:?}: one of {COMMANDS}"),
     };
     let mut given = Given::default();
     while let Some(argument) = parser.next()? {
         match argument {
+            Short(letter) if verb == "exec" => {
+                let name = exec::short_option(letter)
+                    .with_context(|| format!("unknown option -{letter}"))?;
+                if flags.contains(&name) {
+                    given.flags.push(name);
+                } else {
+                    given.values.push((name, parser.value()?));
+                }
+            }
             Long(name) => {
                 if let Some(known) = with_value.iter().find(|known| **known == name) {
                     let value = parser.value()?;
@@ -190,20 +192,7 @@ impl Given {
                 pid_file: self.path("pid-file"),
                 console_socket: self.path("console-socket"),
             }),
-            "exec" => {
-                let options = ExecOptions {
-                    id,
-                    process: self.path("process"),
-                    pid_file: self.path("pid-file"),
-                    console_socket: self.path("console-socket"),
-                    detach: self.flags.contains(&"detach"),
-                    arguments: std::mem::take(&mut self.words),
-                };
-                if options.process.is_some() != options.arguments.is_empty() {
-                    bail!("give either --process FILE or a command");
-                }
-                Command::Exec(options)
-            }
+            "exec" => Command::Exec(self.exec_options(id)?),
             "kill" => {
                 let signal = if self.words.is_empty() {
                     "TERM".to_owned()
@@ -219,15 +208,15 @@ impl Given {
                 id,
                 force: self.flags.contains(&"force"),
             },
-            "start" => Command::Start { id },
             "pause" => Command::Pause { id },
             "resume" => Command::Resume { id },
-            "update" => Command::Update {
+            "update" => Command::Update(UpdateOptions {
                 id,
                 resources: self
                     .path("resources")
-                    .context("--resources FILE is missing")?,
-            },
+                    .context("give --resources FILE, or - for standard input")?,
+            }),
+            "start" => Command::Start { id },
             _ => Command::State { id },
         };
         match self.words.first() {
@@ -237,11 +226,20 @@ impl Given {
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
+        self.all(name).last().map(PathBuf::from)
+    }
+
+    fn texts(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        self.all(name)
+            .map(|value| value.clone().string().with_context(|| format!("--{name}")))
+            .collect()
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &OsString> {
         self.values
             .iter()
-            .rev()
-            .find(|(given, _)| *given == name)
-            .map(|(_, value)| value.into())
+            .filter(move |(given, _)| *given == name)
+            .map(|(_, value)| value)
     }
 }
 
@@ -310,20 +308,32 @@ mod tests {
     }
 
     #[test]
-    fn exec_passes_everything_after_the_container_on() {
-        let parsed = parse("r exec --pid-file /p web ls --force -l").unwrap();
-        let Command::Exec(options) = parsed.command else {
-            panic!("not exec")
-        };
-        assert_eq!(options.arguments, ["ls", "--force", "-l"]);
-    }
-
-    #[test]
     fn signals_are_known_by_name_and_number() {
         for text in ["TERM", "SIGTERM", "15", "sigterm"] {
             assert_eq!(parse_signal(text).unwrap(), Signal::TERM, "{text}");
         }
         assert!(parse_signal("99").is_err());
+    }
+
+    #[test]
+    fn update_takes_a_file_or_standard_input() {
+        for (line, file) in [
+            ("r update --resources /f web", "/f"),
+            ("r update web --resources -", "-"),
+        ] {
+            let Command::Update(options) = parse(line).unwrap().command else {
+                panic!("not update")
+            };
+            assert_eq!(options.id, "web");
+            assert_eq!(options.resources, PathBuf::from(file));
+        }
+    }
+
+    #[test]
+    fn pause_and_resume_take_a_container() {
+        let command = |line| parse(line).unwrap().command;
+        assert!(matches!(command("r pause web"), Command::Pause { id } if id == "web"));
+        assert!(matches!(command("r resume web"), Command::Resume { id } if id == "web"));
     }
 
     #[test]
@@ -336,13 +346,9 @@ mod tests {
             ("r start", "no container named"),
             ("r start web now", "unexpected argument \"now\""),
             ("r start ../web", "invalid container name \"../web\""),
+            ("r pause web now", "unexpected argument \"now\""),
+            ("r update web", "--resources FILE"),
             ("r kill web SIGNONE", "unknown signal \"SIGNONE\""),
-            ("r update web", "--resources FILE is missing"),
-            ("r exec web", "either --process FILE or a command"),
-            (
-                "r exec --process /p web ls",
-                "either --process FILE or a command",
-            ),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");
