@@ -93,6 +93,8 @@ impl World {
         command
             .arg("--run")
             .arg(path("run"))
+            .arg("--state")
+            .arg(path("state"))
             .arg("--seccomp")
             .arg(path("seccomp.json"));
         command.arg("--without-limits");

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held, not looked at")] File);
+pub struct Lock {
+    _held: File,
+}
 
 impl Lock {
     /// Others may hold it too: nothing is removed, and index.json does not change.
@@ -48,7 +50,7 @@ impl Lock {
             match flock(&file, how) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(at(&path)(error.into())),
-                Ok(()) => return Ok(Self(file)),
+                Ok(()) => return Ok(Self { _held: file }),
             }
         }
     }
