@@ -55,6 +55,32 @@ fn a_service_is_ready_when_it_says_so_and_not_before() {
 }
 
 #[test]
+fn start_takes_what_is_down_and_is_nothing_to_what_is_not() {
+    let policy = policy(Restart::No, Ready::Started);
+    let mut life = launched(&policy, 1);
+    let running = life.clone();
+    assert_eq!(life.transition(Event::Start, &policy, 2), []);
+    assert_eq!(life, running);
+    life.transition(Event::Exited(Ending::Code(3)), &policy, 3);
+    assert!(life.state.is_down());
+    life.transition(Event::Start, &policy, 4);
+    // It was not started again by a policy: that is what the count is about.
+    assert_eq!((&life.state, life.restarts), (&State::Waiting, 0));
+    assert_eq!((life.started_us, life.last), (None, Some(Ending::Code(3))));
+}
+
+#[test]
+fn who_may_take_for_ever_to_be_healthy_runs_unhealthy_meanwhile() {
+    let mut policy = policy(Restart::No, Ready::Health);
+    policy.start_timeout = None;
+    let mut life = launched(&policy, 1);
+    life.transition(Event::Health(false), &policy, 2);
+    assert!(matches!(life.state, State::Ready { healthy: false, .. }));
+    life.transition(Event::Health(true), &policy, 3);
+    assert!(matches!(life.state, State::Ready { healthy: true, .. }));
+}
+
+#[test]
 fn a_one_shot_finishes_or_fails_by_its_exit_status() {
     let policy = policy(Restart::No, Ready::Exit);
     let mut life = launched(&policy, 0);
@@ -272,6 +298,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         .prop_map(Event::Exited),
         Just(Event::Timeout),
         Just(Event::Stop),
+        Just(Event::Start),
         Just(Event::Restart),
         Just(Event::Within(Duration::ZERO)),
     ]

@@ -128,9 +128,12 @@ impl Engine {
     }
 
     fn may_control(&self, name: &str) -> Result<(), Refusal> {
-        if self.services.contains_key(name) {
+        if let Some(entry) = self.services.get(name) {
             return match self.shutdown {
                 Some(_) => Err(Refusal::Failed("the system is going down".to_owned())),
+                None if entry.disposing => Err(Refusal::Conflict(
+                    "container is marked for removal and cannot be started".to_owned(),
+                )),
                 None => Ok(()),
             };
         }

@@ -79,7 +79,8 @@ impl Engine {
                     .is_some_and(|entry| is_told(entry.state()))
             );
         }
-        if self.services.values().all(|entry| entry.state().is_down()) {
+        let is_done = |entry: &super::Entry| entry.state().is_down() && entry.unstored == 0;
+        if self.services.values().all(is_done) {
             self.report_down("all services are down");
         }
     }

@@ -52,6 +52,19 @@ pub(super) fn a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostna
     )?;
     docker::run_detached(&ssh, &format!("--name ended {IMAGE} true"))?;
     ssh.check("docker exec kept sh -c 'echo treasure >/data/chest && sync'")?;
+    // Of the system engine as well; one that goes with its end has none to come to here.
+    let system = "system-docker run --network none -d";
+    let own = "keelson/console";
+    ssh.check(&format!(
+        "{system} --name kept --restart always -v shelf:/data {own} sleep 1000000"
+    ))?;
+    ssh.check(&format!(
+        "{system} --name stopped --restart unless-stopped {own} sleep 1000000"
+    ))?;
+    ssh.check(&format!("{system} --name ended {own} sh -c 'exit 4'"))?;
+    ssh.check(&format!("{system} --name passing --rm {own} sleep 1000000"))?;
+    ssh.check("system-docker exec kept sh -c 'echo silver >/data/chest; echo written >/own'")?;
+    ssh.check("system-docker stop --time 1 stopped && system-docker wait ended")?;
     let host_key = ssh.host_key()?;
     let log_line = first_log_line(&ssh, "docker")?;
     // The connection may end before the command does.
@@ -79,6 +92,23 @@ pub(super) fn a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostna
     ensure!(all == "ended kept", "these containers are there: {all:?}");
     let chest = docker::run(&ssh, &format!("-v shelf:/data {IMAGE} cat /data/chest"))?;
     ensure!(chest == "treasure", "the volume holds {chest:?}");
+    let states = ssh.check(
+        "system-docker ps --all --format '{{.Names}} {{.State}}' --filter name='kept|stopped|ended|passing' | sort | xargs",
+    )?;
+    ensure!(
+        states == "ended exited kept running stopped exited",
+        "the system engine's containers are: {states:?}"
+    );
+    let code = ssh.check("system-docker inspect ended --format '{{.State.ExitCode}}'")?;
+    ensure!(
+        code == "4",
+        "the one that had ended has the status {code:?}"
+    );
+    let written = ssh.check("system-docker exec kept cat /data/chest /own | xargs")?;
+    ensure!(
+        written == "silver written",
+        "the system engine's volume and container hold {written:?}"
+    );
     let now = first_log_line(&ssh, "docker")?;
     ensure!(
         now == log_line,

@@ -28,11 +28,43 @@ const NAME_MAX_BYTES: usize = 64;
 const CONNECTIONS_WAITING: i32 = 16;
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+struct Offer {
+    name: String,
+    stream: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flush {
+    flush: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forget {
+    forget: String,
+}
+
+/// What is asked; told apart by its first word, so that what is wrong with it is said of the right one.
+#[derive(Debug)]
 enum Packet {
-    Offer { name: String, stream: String },
-    Flush { flush: String },
-    Forget { forget: String },
+    Offer(Offer),
+    Flush(Flush),
+    Forget(Forget),
+}
+
+impl Packet {
+    fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes)?;
+        if value.get("flush").is_some() {
+            serde_json::from_value(value).map(Self::Flush)
+        } else if value.get("forget").is_some() {
+            serde_json::from_value(value).map(Self::Forget)
+        } else {
+            serde_json::from_value(value).map(Self::Offer)
+        }
+    }
 }
 
 /// Binds the socket; only root and the log's own user may connect.
@@ -102,13 +134,12 @@ async fn serve(connection: OwnedFd, pipes: &RefCell<Pipes>) -> io::Result<()> {
 }
 
 fn obey(packet: control::Packet, pipes: &RefCell<Pipes>) -> Result<(), String> {
-    let asked =
-        serde_json::from_slice(&packet.bytes).map_err(|error| format!("bad packet: {error}"))?;
+    let asked = Packet::parse(&packet.bytes).map_err(|error| format!("bad packet: {error}"))?;
     let mut pipes = pipes.borrow_mut();
     let done = match asked {
-        Packet::Flush { flush } => pipes.flush(&flush),
-        Packet::Forget { forget } => pipes.forget(&forget),
-        Packet::Offer { name, stream } => {
+        Packet::Flush(Flush { flush }) => pipes.flush(&flush),
+        Packet::Forget(Forget { forget }) => pipes.forget(&forget),
+        Packet::Offer(Offer { name, stream }) => {
             let is_name =
                 |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
             if !(1..=NAME_MAX_BYTES).contains(&name.len()) || !name.chars().all(is_name) {
