@@ -70,6 +70,19 @@ fn start_takes_what_is_down_and_is_nothing_to_what_is_not() {
 }
 
 #[test]
+fn a_program_that_ends_before_the_runtime_has_answered_was_started() {
+    let policy = policy(Restart::No, Ready::Started);
+    let mut life = Lifecycle::default();
+    life.transition(Event::Unblocked, &policy, 1);
+    life.transition(Event::Created(process()), &policy, 2);
+    life.transition(Event::Exited(Ending::Code(4)), &policy, 3);
+    assert_eq!((life.started_us, life.ended_us), (Some(3), Some(3)));
+    assert!(matches!(life.state, State::Failed { .. }));
+    life.transition(Event::Launched, &policy, 4);
+    assert!(matches!(life.state, State::Failed { .. }));
+}
+
+#[test]
 fn who_may_take_for_ever_to_be_healthy_runs_unhealthy_meanwhile() {
     let mut policy = policy(Restart::No, Ready::Health);
     policy.start_timeout = None;

@@ -244,6 +244,9 @@ impl Lifecycle {
             return self.ended(false, ending.to_string(), cx);
         }
         // `started` is ready as soon as the runtime has answered; its program may be quicker.
+        if cx.policy.ready == Ready::Started {
+            self.started_us.get_or_insert(cx.now);
+        }
         let succeeded = cx.policy.ready == Ready::Started && ending == Ending::Code(0);
         let why = match cx.policy.ready {
             Ready::Started => ending.to_string(),

@@ -184,6 +184,12 @@ impl Entry {
             state if until == Until::Down => state.is_down().then_some(Ok(())),
             State::Starting { launched: true, .. } if until == Until::Launched => Some(Ok(())),
             State::Ready { .. } => Some(Ok(())),
+            // It ran, and was quicker than whoever asked: how it ended is another question.
+            State::Failed { .. } | State::Backoff { .. }
+                if until == Until::Launched && self.record.life.started_us.is_some() =>
+            {
+                Some(Ok(()))
+            }
             State::Failed { why, .. } | State::Backoff { why, .. } => Some(Err(why.clone())),
             State::Stopped => Some(Err("it was stopped".to_owned())),
             _ => None,
