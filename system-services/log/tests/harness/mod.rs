@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -146,6 +146,7 @@ impl Drop for Log {
 }
 
 pub(crate) fn pipe() -> (File, File) {
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    (reader.into(), writer.into())
+    // Closed in programs that tests beside this one start: an end that they held would stay open.
+    let (reader, writer) = std::io::pipe().unwrap();
+    (OwnedFd::from(reader).into(), OwnedFd::from(writer).into())
 }
