@@ -8,6 +8,7 @@
 //! - [`supervise`]: the engine itself
 //! - [`spec`], [`seccomp`], [`rootfs`]: from a definition to an OCI bundle; [`runtime`]: drives the OCI runtime
 //! - [`notify`], [`healthcheck`]: how a service is known to be well; [`changes`]: how it hears of changed files
+//! - [`network`]: bridges, addresses and published ports of containers
 //! - [`relay`]: clients that are attached to a container; [`exec`]: further processes in one
 //! - [`output`], [`handover`]: what services print, and its way to the log service; [`log_query`]: and back
 //! - [`link`]: the socket to PID 1; [`readiness`]: waiting for descriptors; [`console`]: words for the person at the machine
@@ -30,6 +31,7 @@ pub mod images;
 pub mod lifecycle;
 pub mod link;
 pub mod log_query;
+pub mod network;
 pub mod notify;
 pub mod options;
 pub mod output;

@@ -163,6 +163,11 @@ impl Options {
         crate::containers::Store::new(self.state.join("containers"))
     }
 
+    /// Networks that clients made.
+    pub fn networks(&self) -> crate::network::store::Store {
+        crate::network::store::Store::new(self.state.join("networks"))
+    }
+
     /// Named volumes.
     pub fn volumes(&self) -> crate::containers::volumes::Volumes {
         crate::containers::volumes::Volumes::new(self.state.join("volumes"))

@@ -2,6 +2,7 @@
 //! service, replaced by rename.
 
 use crate::lifecycle::{Lifecycle, Process};
+use crate::network::Connection;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub struct Record {
     /// It stands still, on request.
     #[serde(default)]
     pub paused: bool,
+    /// Its addresses and ports, while it runs.
+    #[serde(default)]
+    pub connection: Connection,
     /// Of the log service: this run has been given all pipes.
     pub handed_over: bool,
 }

@@ -3,10 +3,12 @@
 use crate::api::{Boot, ErrorBody, Service, Status};
 use crate::containers::Stored;
 use crate::docker::container::Container;
+use crate::docker::networks::View;
 use crate::docker::update::Update;
 use crate::docker::{self, Command, Condition, Context as Docker, Paths};
 use crate::events::{Attributes, Subscription};
 use crate::exec::Execs;
+use crate::network::{Network, New};
 use crate::relay::Attached;
 use anyhow::Context;
 use axum::extract::{Path as UrlPath, State};
@@ -118,6 +120,12 @@ pub enum Request {
         /// When it is told.
         answer: oneshot::Sender<()>,
     },
+    /// All networks.
+    Networks(oneshot::Sender<Vec<View>>),
+    /// A network is made.
+    AddNetwork(Box<New>, oneshot::Sender<Result<Network, Refusal>>),
+    /// A network is removed.
+    RemoveNetwork(String, oneshot::Sender<Result<(), Refusal>>),
     /// What happened, and what will.
     Events(oneshot::Sender<Subscription>),
     /// Something is to be done with a service.

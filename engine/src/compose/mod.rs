@@ -1,7 +1,7 @@
 //! Service definitions: the Compose specification's model, and the files it is read from.
 //!
 //! - [`service`]: one service, every key that is understood
-//! - [`values`], [`lists`], [`volume`]: the shapes that its values take
+//! - [`values`], [`lists`], [`volume`], [`network`]: the shapes that its values take
 //! - [`load`]: reads a directory of files; what is wrong comes with file, line and column
 //! - [`position`]: where a key stands in a file
 //!
@@ -9,15 +9,17 @@
 
 pub mod lists;
 pub mod load;
+pub mod network;
 pub mod position;
 pub mod service;
 pub mod values;
 pub mod volume;
 
 pub use load::{Loaded, load_directory};
+pub use network::NetworkMode;
 pub use position::Position;
 pub use service::{
-    Condition, Dependency, Namespace, NetworkMode, Ready, Request, SecurityOption, Service, Slice,
+    Condition, Dependency, Namespace, Ready, Request, SecurityOption, Service, Slice,
 };
 pub use values::Restart;
 

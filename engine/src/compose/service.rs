@@ -1,57 +1,16 @@
 //! One service: every key that is understood. Others are errors.
 
 use super::lists::{CommandLine, OneOrMany, Ordered, Pairs};
+use super::network::NetworkMode;
 use super::values::{
     ByteSize, Capability, Cpus, Mode, Restart, Span, StopSignal, SwapLimit, Text, scalars, words,
 };
 use super::volume::{Device, DeviceRule, Tmpfs, Volume};
+use crate::network::{Attachment, Publish};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-
-/// Which network a service has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NetworkMode {
-    /// One of its own, with nothing in it.
-    None,
-    /// The host's.
-    Host,
-    /// That of another one, which has to run.
-    Container(String),
-}
-
-impl NetworkMode {
-    /// The word that stands in files.
-    pub fn as_text(&self) -> Cow<'static, str> {
-        match self {
-            Self::None => Cow::Borrowed("none"),
-            Self::Host => Cow::Borrowed("host"),
-            Self::Container(name) => Cow::Owned(format!("container:{name}")),
-        }
-    }
-}
-
-impl FromStr for NetworkMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let other = text
-            .strip_prefix("container:")
-            .or_else(|| text.strip_prefix("service:"));
-        match (text, other) {
-            ("none", _) => Ok(Self::None),
-            ("host", _) => Ok(Self::Host),
-            (_, Some(name)) if !name.is_empty() => Ok(Self::Container(name.to_owned())),
-            _ => Err(format!(
-                "`{text}` is not one of: none, host, service:NAME, container:NAME"
-            )),
-        }
-    }
-}
-
-scalars!(NetworkMode);
 
 words! {
     /// Whether a service has a namespace of its own.
@@ -399,6 +358,12 @@ pub struct Service {
     /// Only `false`: the service's own program is the container's first process.
     #[serde(default)]
     pub init: bool,
+    /// Of containers that clients make: the networks of [`NetworkMode::Network`].
+    #[serde(skip)]
+    pub networks: Vec<Attachment>,
+    /// Of containers that clients make: ports that are published.
+    #[serde(skip)]
+    pub ports: Vec<Publish>,
     #[serde(default, rename = "x-keelson")]
     pub keelson: Extension,
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::compose::service::{Condition, NetworkMode, SecurityOption, Ulimit};
+use crate::compose::NetworkMode;
+use crate::compose::service::{Condition, SecurityOption, Ulimit};
 use crate::compose::values::Restart;
 use crate::compose::volume::Propagation;
 use proptest::prelude::*;

@@ -7,7 +7,8 @@ use crate::compose::values::{
     ByteSize, Capability, Cpus, Restart, Span, StopSignal, SwapLimit, Text,
 };
 use crate::compose::volume::{Device, DeviceRule, Tmpfs};
-use crate::compose::{Namespace, NetworkMode, SecurityOption, Service, Slice};
+use crate::compose::{Namespace, SecurityOption, Service, Slice};
+use crate::network::request;
 use crate::spec::rlimit_name;
 use bollard_stubs::models::{
     ContainerCreateBody, HealthConfig, HostConfig, ImageConfig, RestartPolicyNameEnum,
@@ -131,6 +132,10 @@ pub fn service(body: &ContainerCreateBody, key: &str, volumes: &Path) -> Result<
             "the working directory '{path}' is invalid, it needs to be an absolute path"
         ));
     }
+    let (mode, networks) = request::networks(body)?;
+    service.network_mode = Some(mode);
+    service.networks = networks;
+    service.ports = request::ports(body)?;
     confine(&mut service, &host)?;
     limit(&mut service, &host)?;
     Ok(service)
@@ -161,13 +166,6 @@ fn refuse(host: &HostConfig) -> Result<(), String> {
         ("VolumeDriver", named(&host.volume_driver, &["", "local"])),
         ("BlkioWeight", host.blkio_weight.unwrap_or(0) != 0),
         ("OomKillDisable", host.oom_kill_disable == Some(true)),
-        ("PublishAllPorts", host.publish_all_ports == Some(true)),
-        (
-            "PortBindings",
-            host.port_bindings
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
     ];
     match unsupported.iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(format!(
@@ -181,7 +179,6 @@ fn confine(service: &mut Service, host: &HostConfig) -> Result<(), String> {
     service.privileged = host.privileged.unwrap_or(false);
     service.read_only = host.readonly_rootfs.unwrap_or(false);
     service.cap_add = capabilities(host)?;
-    service.network_mode = network_mode(host.network_mode.as_deref())?;
     service.pid = namespace("PidMode", host.pid_mode.as_deref())?;
     service.ipc = namespace("IpcMode", host.ipc_mode.as_deref())?;
     service.uts = namespace("UTSMode", host.uts_mode.as_deref())?;
@@ -338,15 +335,6 @@ fn capabilities(host: &HostConfig) -> Result<Vec<Capability>, String> {
         .collect();
     kept.extend(added.into_iter().filter(|capability| capability.0 != "ALL"));
     Ok(kept)
-}
-
-fn network_mode(mode: Option<&str>) -> Result<Option<NetworkMode>, String> {
-    match mode {
-        None | Some("" | "default" | "bridge" | "none") => Ok(Some(NetworkMode::None)),
-        Some(mode) => NetworkMode::from_str(mode)
-            .map(Some)
-            .map_err(|_| format!("network {mode} not found")),
-    }
 }
 
 /// A namespace of its own, or the host's.

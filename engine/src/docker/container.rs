@@ -5,6 +5,7 @@ use crate::api;
 use crate::clock::now_us;
 use crate::compose;
 use crate::containers::{Stored, moment};
+use crate::network::Connection;
 use crate::server::{Engine, Refused, Request, ask};
 use axum::http::StatusCode;
 use bollard_stubs::models::{ContainerStateStatusEnum as Status, HealthStatusEnum};
@@ -36,6 +37,8 @@ pub struct Container {
     pub stop: (i32, Duration),
     /// When its last run ended, in microseconds of `CLOCK_BOOTTIME`.
     pub ended_us: Option<u64>,
+    /// Its addresses and ports, while it runs.
+    pub connection: Connection,
     /// What its health check says; `None` without one, or while it does not run.
     pub health: Option<HealthStatusEnum>,
 }

@@ -44,7 +44,6 @@ pub(super) async fn create(
             "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )));
     }
-    let warnings = warnings(&body);
     let stored = Stored {
         id,
         name,
@@ -89,19 +88,9 @@ pub(super) async fn create(
         .await?;
         return Err(refused(refusal));
     }
-    let response = ContainerCreateResponse { id, warnings };
+    let response = ContainerCreateResponse {
+        id,
+        warnings: Vec::new(),
+    };
     Ok((StatusCode::CREATED, Json(response)))
-}
-
-/// What a client should know that gets less than it may expect.
-fn warnings(body: &ContainerCreateBody) -> Vec<String> {
-    let host = body.host_config.as_ref();
-    let mode = host.and_then(|host| host.network_mode.as_deref());
-    match mode {
-        None | Some("" | "default" | "bridge") => vec![
-            "The system engine has no bridge network: the container has a loopback interface only. Use --network host to share the host's."
-                .to_owned(),
-        ],
-        Some(_) => Vec::new(),
-    }
 }

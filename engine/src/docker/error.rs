@@ -119,7 +119,6 @@ fn nothing_of_that_name(kind: &str, rest: &[&str]) -> Option<String> {
         ("containers", [name @ .., "json"]) if name.len() > 1 => {
             Some(format!("No such container: {}", name.join("/")))
         }
-        ("networks", [name]) => Some(format!("network {name} not found")),
         ("plugins", [name, "json"]) => Some(format!("plugin \"{name}\" not found")),
         _ => None,
     }
@@ -144,10 +143,11 @@ mod tests {
         assert_eq!(status("/v1.24/info").await, StatusCode::BAD_REQUEST);
         assert_eq!(status("/v1.99/info").await, StatusCode::BAD_REQUEST);
         assert_eq!(status("/v1.45/swarm").await, StatusCode::NOT_IMPLEMENTED);
-        assert_eq!(status("/networks").await, StatusCode::NOT_IMPLEMENTED);
-        for path in ["/networks/a", "/plugins/a/json"] {
-            assert_eq!(status(path).await, StatusCode::NOT_FOUND, "{path}");
-        }
+        assert_eq!(
+            status("/networks/a/connect").await,
+            StatusCode::NOT_IMPLEMENTED
+        );
+        assert_eq!(status("/plugins/a/json").await, StatusCode::NOT_FOUND);
         assert_eq!(status("/v1.45/nothing").await, StatusCode::NOT_FOUND);
         assert_eq!(status("/").await, StatusCode::NOT_FOUND);
     }

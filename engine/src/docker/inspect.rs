@@ -2,6 +2,8 @@
 
 use super::container::{self, Container};
 use super::list::labels;
+use super::networks;
+use crate::compose::NetworkMode;
 use crate::compose::Service;
 use crate::compose::values::Restart;
 use crate::compose::volume::Kind;
@@ -10,9 +12,9 @@ use crate::server::{Engine, Refused};
 use axum::extract::{Path, State};
 use axum::response::Json;
 use bollard_stubs::models::{
-    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, Health,
-    HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
+    EndpointSettings, Health, HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -58,12 +60,35 @@ fn inspected(container: &Container) -> ContainerInspectResponse {
         mounts: Some(mounts(container)),
         config: Some(config),
         network_settings: Some(NetworkSettings {
-            ports: Some(HashMap::new()),
-            networks: Some(HashMap::new()),
+            ports: Some(networks::ports(&container.connection, exposed(container))),
+            networks: Some(places(container)),
             ..NetworkSettings::default()
         }),
         ..ContainerInspectResponse::default()
     }
+}
+
+/// Ports that its image or whoever made it says that it has.
+pub(super) fn exposed(container: &Container) -> &[String] {
+    let stored = container.stored.as_ref();
+    let ports = stored.and_then(|stored| stored.body.exposed_ports.as_deref());
+    ports.unwrap_or_default()
+}
+
+/// The networks that it is in, or was asked to be in.
+pub(super) fn places(container: &Container) -> HashMap<String, EndpointSettings> {
+    let stored = container.stored.as_ref();
+    let config = stored.and_then(|stored| stored.body.networking_config.as_ref());
+    let asked = config.and_then(|config| config.endpoints_config.as_ref());
+    let mut places = networks::places(&container.connection, asked);
+    if let Some(mode) = &container.definition.network_mode
+        && !matches!(mode, NetworkMode::Container(_))
+    {
+        places.entry(mode.as_text().into_owned()).or_default();
+    }
+    // Clients call the default network by either name.
+    places.remove("default");
+    places
 }
 
 /// What the client that made it asked for, in the form that it is shown in.

@@ -2,7 +2,8 @@
 
 use super::container::{self, Container};
 use super::filters::Filters;
-use super::inspect::mounts;
+use super::inspect::{exposed, mounts, places};
+use super::networks::port_list;
 use crate::server::{Engine, Refused};
 use axum::extract::{Query, State};
 use axum::response::Json;
@@ -81,8 +82,9 @@ fn matches(container: &Container, filters: &Filters) -> bool {
             })
         })
         && filters.pass("network", |name| {
-            let mode = container.definition.network_mode.as_ref();
-            mode.is_some_and(|mode| mode.as_text() == name)
+            places(container).iter().any(|(network, place)| {
+                network == name || place.network_id.as_deref() == Some(name)
+            })
         })
 }
 
@@ -124,7 +126,7 @@ pub(super) fn summary(container: &Container) -> ContainerSummary {
         ),
         command: Some(container.arguments.join(" ")),
         created: Some(seconds(container.created())),
-        ports: Some(Vec::new()),
+        ports: Some(port_list(&container.connection, exposed(container))),
         labels: Some(labels(container)),
         state: Some(state),
         status: Some(status_line(container, SystemTime::now())),
@@ -137,7 +139,7 @@ pub(super) fn summary(container: &Container) -> ContainerSummary {
             ..ContainerSummaryHostConfig::default()
         }),
         network_settings: Some(ContainerSummaryNetworkSettings {
-            networks: Some(HashMap::new()),
+            networks: Some(places(container)),
         }),
         mounts: Some(mounts(container)),
         ..ContainerSummary::default()

@@ -8,6 +8,7 @@
 //! - `attach`: a client at its streams; `hijack`: the connection that they go over; `detach`: the keys to leave
 //! - `exec`: further processes in a container
 //! - `events`: what happens; `stats`: what a container uses; `usage`: what takes room on the disk
+//! - [`networks`]: bridges that containers are in
 //! - `volumes`: named volumes; `images`: what containers are made from; `transfer`: images and files in and out
 //! - `filters`: the `filters` parameter
 //! - `system`: version and state of the engine
@@ -27,6 +28,7 @@ mod images;
 mod inspect;
 mod list;
 mod logs;
+pub mod networks;
 mod processes;
 mod remove;
 mod stats;
@@ -109,6 +111,13 @@ pub fn routes() -> Router<Context> {
             .route(
                 "/volumes/{name}",
                 get(volumes::inspect).delete(volumes::remove),
+            )
+            .route("/networks", get(networks::list))
+            .route("/networks/create", post(networks::create))
+            .route("/networks/prune", post(networks::prune))
+            .route(
+                "/networks/{name}",
+                get(networks::inspect).delete(networks::remove),
             )
             .route("/containers/json", get(list::list))
             .route("/containers/create", post(create::create))

@@ -66,8 +66,10 @@ impl Engine {
                 "service {name} has no definition any more: it is left alone"
             ));
         }
+        self.adopt_networks();
         for name in &names {
             self.resume(name);
+            self.take_network(name);
         }
         for (pid, ending) in legacy.exits {
             self.exited(pid, ending);

@@ -5,6 +5,7 @@ use crate::compose::Definition;
 use crate::compose::volume::Kind;
 use crate::containers::Stored;
 use crate::lifecycle::Process;
+use crate::network::Wire;
 use crate::relay::terminal;
 use crate::rootfs::{self, Layers, make_directory};
 use crate::runtime::Streams;
@@ -51,6 +52,10 @@ pub(super) struct Plan {
     pub(super) streams: Streams,
     /// The process whose network namespace it joins.
     pub(super) network_of: Option<i32>,
+    /// Its interfaces in networks of the engine.
+    pub(super) wires: Vec<Wire>,
+    /// Who is in its networks, in the form of hosts(5).
+    pub(super) hosts: String,
 }
 
 /// Makes a container; with a terminal, its master side comes too.
@@ -88,6 +93,7 @@ pub(super) async fn create(
     };
     let process = Process::inspect(pid)
         .ok_or_else(|| anyhow!("its first process ended before it was started"))?;
+    shared.switchboard.connect(pid, plan.wires).await?;
     Ok((process, terminal))
 }
 
@@ -152,7 +158,7 @@ fn container_root(
         rootfs::make_inside(&root, path)?;
     }
     let mut files = Vec::new();
-    for (target, source) in super::files::write(stored, &plan.definition, container)? {
+    for (target, source) in super::files::write(stored, &plan.definition, container, &plan.hosts)? {
         files.push((rootfs::make_file_inside(&root, target)?, source));
     }
     configure(shared, plan, &root, container, &files).map_err(permanent(""))

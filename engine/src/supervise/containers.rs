@@ -168,6 +168,7 @@ impl Engine {
     /// After each change: what has to be told, stored, or done with a container.
     pub(super) fn container_may_have_changed(&mut self, key: &str, before: &Lifecycle) {
         self.end_relay(key, &before.state);
+        self.take_network(key);
         self.tell_changes(key, before);
         let going_down = self.shutdown.is_some();
         let Some(entry) = self.services.get_mut(key) else {

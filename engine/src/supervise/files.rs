@@ -5,6 +5,7 @@ use crate::containers::Stored;
 use anyhow::Context;
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Writes them into the container's directory; path in the container, path on the host.
@@ -12,6 +13,7 @@ pub(super) fn write(
     stored: &Stored,
     definition: &Definition,
     container: &Path,
+    known: &str,
 ) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let service = &definition.service;
     let shares_host = service.network_mode == Some(NetworkMode::Host);
@@ -22,14 +24,13 @@ pub(super) fn write(
         _ => service.hostname.clone().unwrap_or_default(),
     };
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let hosts = if shares_host {
-        read("/etc/hosts")
-    } else {
-        String::new()
+    let hosts = match shares_host {
+        true => read("/etc/hosts"),
+        false => own_hosts(&hostname, known),
     };
     let all = [
         ("/etc/hostname", "hostname", format!("{hostname}\n")),
-        ("/etc/hosts", "hosts", hosts_file(stored, &hostname, &hosts)),
+        ("/etc/hosts", "hosts", hosts_file(stored, hosts)),
         (
             "/etc/resolv.conf",
             "resolv.conf",
@@ -45,13 +46,41 @@ pub(super) fn write(
     Ok(files)
 }
 
-/// hosts(5): the host's own, or what a machine without network has; then what the client adds (`HOST:ADDRESS`).
-fn hosts_file(stored: &Stored, hostname: &str, host: &str) -> String {
-    let mut text = host.to_owned();
-    if text.is_empty() {
-        text.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-        let _ = writeln!(text, "127.0.1.1\t{hostname}");
+/// Writes who is in a container's networks into the file that it has, which is mounted and has to stay the same one.
+pub(super) fn rewrite_hosts(
+    stored: &Stored,
+    definition: &Definition,
+    container: &Path,
+    known: &str,
+) -> anyhow::Result<()> {
+    let hostname = definition.service.hostname.clone().unwrap_or_default();
+    let text = hosts_file(stored, own_hosts(&hostname, known));
+    let path = container.join("hosts");
+    let write = || {
+        // Longer or shorter, a reader finds whole lines.
+        let file = match fs::File::options().write(true).open(&path) {
+            // It is being made, with the same content.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// hosts(5) of a machine of its own: in networks, or with its loopback interface alone.
+fn own_hosts(hostname: &str, known: &str) -> String {
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    match known.is_empty() {
+        true => drop(writeln!(text, "127.0.1.1\t{hostname}")),
+        false => text.push_str(known),
     }
+    text
+}
+
+/// With what the client adds (`HOST:ADDRESS`).
+fn hosts_file(stored: &Stored, mut text: String) -> String {
     let extra = stored.body.host_config.as_ref();
     for line in extra
         .and_then(|host| host.extra_hosts.as_ref())
@@ -130,7 +159,9 @@ mod tests {
             extra_hosts: Some(vec!["db:2001:db8::1".into()]),
             ..HostConfig::default()
         });
-        assert!(hosts_file(&own, "web", "").ends_with("127.0.1.1\tweb\n2001:db8::1\tdb\n"));
-        assert_eq!(hosts_file(&own, "web", "host\n"), "host\n2001:db8::1\tdb\n");
+        let text = hosts_file(&own, own_hosts("web", ""));
+        assert!(text.ends_with("127.0.1.1\tweb\n2001:db8::1\tdb\n"));
+        let text = hosts_file(&own, own_hosts("web", "10.0.0.2\tweb\n"));
+        assert!(text.ends_with("ip6-loopback\n10.0.0.2\tweb\n2001:db8::1\tdb\n"));
     }
 }

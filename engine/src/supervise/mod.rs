@@ -6,6 +6,7 @@
 //! - `worker`: makes, starts and removes containers, one step after the other for each service; `bundle`: how one is
 //!   made; `files`: what it finds in `/etc`
 //! - `containers`: those that clients made; `change`: what is changed of one; `remove`: its end
+//! - `networks`: addresses and ports that containers have
 //! - `streams`: their output and input, and clients that are attached
 //! - `tell`: what becomes an event
 //! - `adopt`: goes on where an earlier engine was killed
@@ -23,6 +24,7 @@ mod control;
 mod entry;
 mod files;
 mod logs;
+mod networks;
 mod remove;
 mod shutdown;
 mod start;
@@ -41,6 +43,7 @@ use crate::console::Console;
 use crate::events::Events;
 use crate::lifecycle::{Ending, Event};
 use crate::link::{Incoming, Link};
+use crate::network::Switchboard;
 use crate::notify::Message;
 use crate::options::Options;
 use crate::output::Pipe;
@@ -127,6 +130,7 @@ struct Shared {
     unfiltered: Cell<bool>,
     /// So many containers are made at once as there are processors: making one is nothing but work for them.
     making: Semaphore,
+    switchboard: Switchboard,
     inputs: mpsc::UnboundedSender<Input>,
     events: Events,
 }

@@ -9,6 +9,7 @@ use crate::compose::{Definition, load_directory};
 use crate::console::Console;
 use crate::events::Events;
 use crate::link::{Incoming, Link};
+use crate::network::Switchboard;
 use crate::options::Options;
 use crate::output::Pipe;
 use crate::rootfs::make_directory;
@@ -68,7 +69,16 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
         options.runtime_root(),
         options.runtime_timeout,
     );
+    let (switchboard, complaints) = Switchboard::new(
+        options.networks(),
+        &options.image("network"),
+        options.image("docker"),
+    );
+    complaints
+        .iter()
+        .for_each(|complaint| console.error(complaint));
     let shared = Rc::new(Shared {
+        switchboard,
         options,
         console,
         runtime,

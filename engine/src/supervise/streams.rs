@@ -21,6 +21,8 @@ impl Engine {
     /// What a container is made from, its streams connected.
     pub(super) fn plan(&mut self, name: &str) -> anyhow::Result<Plan> {
         let network_of = self.network_of(name)?;
+        let wires = self.give_network(name)?;
+        let hosts = self.known_hosts(name);
         let entry = self.services.get(name).context("it is gone")?;
         let (definition, stored) = (entry.definition.clone(), entry.stored.clone());
         if definition.kind == Kind::Service {
@@ -35,6 +37,8 @@ impl Engine {
             stored,
             streams,
             network_of,
+            wires,
+            hosts,
         })
     }
 

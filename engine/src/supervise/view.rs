@@ -56,6 +56,9 @@ impl Engine {
                 self.shared.events.tell(kind, action, &id, attributes);
                 let _ = answer.send(());
             }
+            Request::Networks(answer) => drop(answer.send(self.networks())),
+            Request::AddNetwork(new, answer) => self.add_network(*new, answer),
+            Request::RemoveNetwork(name, answer) => self.remove_network(&name, answer),
             Request::Events(answer) => drop(answer.send(self.shared.events.subscribe())),
         }
     }
@@ -74,6 +77,7 @@ impl Engine {
             arguments: entry.definition.arguments(),
             stop: (entry.policy.stop_signal, entry.policy.stop_grace_period),
             ended_us: entry.record.life.ended_us,
+            connection: entry.record.connection.clone(),
             health: health(entry),
         };
         self.services.iter().map(container).collect()

@@ -96,7 +96,7 @@ pub(super) async fn work(shared: Rc<Shared>, name: String, mut jobs: mpsc::Unbou
 }
 
 /// Runs what blocks on the disk beside this thread.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     match tokio::task::spawn_blocking(work).await {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -185,6 +185,27 @@ impl Ssh {
         ensure!(
             said.as_deref() == Some("forwarded"),
             "ssh does not forward the port: {said:?}"
+        );
+        Ok(follow)
+    }
+
+    /// Has a socket of this machine lead to one of the guest's, for as long as the answer lives.
+    ///
+    /// # Errors
+    /// When ssh refuses.
+    pub fn forward_socket(&self, here: &Path, there: &str) -> Result<Follow> {
+        let mut command = Command::new("ssh");
+        command
+            .args(["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"])
+            .args(self.options())
+            .args(["-L", &format!("{}:{there}", here.display())])
+            .arg(self.target())
+            .arg("echo forwarded; exec sleep 100000");
+        let follow = Follow::start(command)?;
+        let said = follow.next(COMMAND_DEADLINE);
+        ensure!(
+            said.as_deref() == Some("forwarded"),
+            "ssh does not forward the socket: {said:?}"
         );
         Ok(follow)
     }

@@ -12,6 +12,7 @@
 //! * [`system_containers`]: containers that clients of Docker's API make
 //! * [`system_docker`]: the system engine by Docker's own command line
 //! * [`system_images`]: its images
+//! * [`system_networks`]: networks and published ports of its containers
 
 pub mod abuse;
 pub mod bare;
@@ -25,6 +26,7 @@ pub mod services;
 pub mod system_containers;
 pub mod system_docker;
 pub mod system_images;
+pub mod system_networks;
 
 use crate::harness::lab::Lab;
 
@@ -87,6 +89,9 @@ pub fn all() -> Vec<Test> {
         system_images:
             an_image_is_pulled_from_a_registry_and_run_by_the_system_engine
             images_go_from_dockerd_to_the_system_engine_and_back;
+        system_networks:
+            containers_meet_in_networks_and_are_reached_at_published_ports
+            docker_compose_runs_a_project_on_the_system_engine;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

@@ -9,8 +9,10 @@
 //! - [`kernel`]: the same over rtnetlink
 //! - [`resolver`]: resolv.conf and lists of time servers
 //! - [`service`]: the event loop that ties the above together
+//! - [`bridge`]: bridges of the system engine's containers, for which the engine runs this program
 //! - [`files`], [`log`], [`watched`]: atomic writes, messages on standard error, descriptors in the event loop
 
+pub mod bridge;
 pub mod config;
 pub mod dhcp4;
 pub mod files;

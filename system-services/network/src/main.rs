@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
+use keelson_network::bridge;
 use keelson_network::config::Config;
 use keelson_network::service::{self, Directories};
 use keelson_network::{log, log::set_level};
@@ -27,7 +28,25 @@ fn run() -> Result<()> {
     if let Some(level) = env::var_os("KEELSON_LOG") {
         set_level(&level.to_string_lossy()).map_err(|message| anyhow!(message))?;
     }
-    let directories = directories(env::args_os().skip(1))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let mut arguments = env::args_os().skip(1);
+    match env::args_os().nth(1) {
+        Some(word) if word == "connect" => {
+            let parser = lexopt::Parser::from_args(arguments.skip(1));
+            let link = bridge::Link::parse(parser).context(bridge::USAGE)?;
+            return runtime.block_on(bridge::connect(&link));
+        }
+        Some(word) if word == "remove-bridge" => {
+            let name = arguments.nth(1).and_then(|name| name.into_string().ok());
+            let name = name.context(bridge::USAGE)?;
+            return runtime.block_on(bridge::remove(&name));
+        }
+        _ => {}
+    }
+    let directories = directories(arguments)?;
     std::fs::create_dir_all(&directories.state).unwrap_or_else(|error| {
         log!(
             Warning,
@@ -35,10 +54,6 @@ fn run() -> Result<()> {
             directories.state.display()
         )
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
     runtime.block_on(service::run(Config::default(), directories))
 }
 

@@ -97,7 +97,6 @@ fn what_cannot_be_done_is_said() {
     for (host, words) in [
         (json!({ "Init": true }), "HostConfig.Init"),
         (json!({ "PidMode": "container:x" }), "invalid PidMode"),
-        (json!({ "NetworkMode": "mine" }), "network mine not found"),
         (json!({ "CapAdd": ["FLY"] }), "no capability `FLY`"),
         (json!({ "Binds": ["/a:b"] }), "not an absolute path"),
         (

@@ -1,0 +1,360 @@
+//! `/networks`: bridges that containers are connected to.
+
+use super::Context;
+use super::error::{error, invalid, parse, refused};
+use super::filters::Filters;
+use super::list::has_label;
+use crate::containers::moment;
+use crate::network::{Connection, Endpoint, Network, New, Protocol, predefined};
+use crate::server::{Refusal, Refused, Request, ask};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Json;
+use bollard_stubs::models::{
+    EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest,
+    NetworkCreateResponse, NetworkInspect, NetworkPruneResponse, PortBinding, PortMap, PortSummary,
+    PortSummaryTypeEnum,
+};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// A network, and who is in it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The network.
+    pub network: Network,
+    /// Containers that run.
+    pub members: Vec<Member>,
+}
+
+/// A container in a network.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its place.
+    pub endpoint: Endpoint,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Parameters {
+    filters: Option<String>,
+}
+
+/// The networks that are no bridges, by name: each is its own driver.
+const PREDEFINED: [&str; 2] = ["host", "none"];
+
+/// All networks: the bridges, the host's, and none.
+async fn all(context: &Context) -> Result<Vec<NetworkInspect>, Refused> {
+    let views = ask(&context.engine, Request::Networks).await?;
+    let mut all: Vec<NetworkInspect> = views.iter().map(inspected).collect();
+    all.extend(PREDEFINED.map(|name| NetworkInspect {
+        name: Some(name.to_owned()),
+        id: Some(predefined(name)),
+        driver: Some(if name == "none" { "null" } else { name }.to_owned()),
+        ipam: Some(Ipam {
+            driver: Some("default".to_owned()),
+            config: Some(Vec::new()),
+            ..Ipam::default()
+        }),
+        ..blank()
+    }));
+    Ok(all)
+}
+
+fn blank() -> NetworkInspect {
+    NetworkInspect {
+        created: Some(humantime::format_rfc3339_nanos(moment(0)).to_string()),
+        scope: Some("local".to_owned()),
+        enable_ipv6: Some(false),
+        internal: Some(false),
+        attachable: Some(false),
+        ingress: Some(false),
+        config_only: Some(false),
+        options: Some(HashMap::new()),
+        labels: Some(HashMap::new()),
+        containers: Some(HashMap::new()),
+        ..NetworkInspect::default()
+    }
+}
+
+fn inspected(view: &View) -> NetworkInspect {
+    let network = &view.network;
+    let members = view.members.iter().map(|member| {
+        let endpoint = &member.endpoint;
+        let resource = EndpointResource {
+            name: Some(member.name.clone()),
+            endpoint_id: Some(endpoint.id.clone()),
+            mac_address: Some(endpoint.mac_text()),
+            ipv4_address: Some(format!("{}/{}", endpoint.address, endpoint.prefix_len)),
+            ipv6_address: Some(String::new()),
+        };
+        (member.id.clone(), resource)
+    });
+    NetworkInspect {
+        name: Some(network.name.clone()),
+        id: Some(network.id.clone()),
+        created: Some(humantime::format_rfc3339_nanos(moment(network.created_us)).to_string()),
+        driver: Some("bridge".to_owned()),
+        ipam: Some(Ipam {
+            driver: Some("default".to_owned()),
+            config: Some(vec![IpamConfig {
+                subnet: Some(network.subnet.to_string()),
+                gateway: Some(network.gateway.to_string()),
+                ..IpamConfig::default()
+            }]),
+            ..Ipam::default()
+        }),
+        internal: Some(network.internal),
+        options: Some(network.options.clone()),
+        labels: Some(network.labels.clone()),
+        containers: Some(members.collect()),
+        ..blank()
+    }
+}
+
+fn matches(network: &NetworkInspect, filters: &Filters) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let labels: BTreeMap<String, String> = network
+        .labels
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let name = text(&network.name);
+    let is_predefined = name == "bridge" || PREDEFINED.contains(&name.as_str());
+    filters.pass("name", |part| name.contains(part))
+        && filters.pass("id", |part| text(&network.id).starts_with(part))
+        && filters.pass("driver", |driver| text(&network.driver) == driver)
+        && filters.pass("scope", |scope| scope == "local")
+        && filters.pass("type", |kind| (kind == "builtin") == is_predefined)
+        && filters.pass("dangling", |word| {
+            let unused = network.containers.as_ref().is_none_or(HashMap::is_empty);
+            matches!(word, "true" | "1") == (unused && !is_predefined)
+        })
+        && filters
+            .values("label")
+            .iter()
+            .all(|label| has_label(&labels, label))
+        && !filters
+            .values("label!")
+            .iter()
+            .any(|label| has_label(&labels, label))
+}
+
+pub(super) async fn list(
+    State(context): State<Context>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Json<Vec<NetworkInspect>>, Refused> {
+    let known = ["dangling", "driver", "id", "label", "name", "scope", "type"];
+    let filters = Filters::parse(parameters.filters.as_deref(), &known)?;
+    let mut networks = all(&context).await?;
+    networks.retain(|network| matches(network, &filters));
+    // Who is in them, only one that is asked for tells.
+    for network in &mut networks {
+        network.containers = Some(HashMap::new());
+    }
+    Ok(Json(networks))
+}
+
+fn missing(name: &str) -> Refused {
+    error(StatusCode::NOT_FOUND, format!("network {name} not found"))
+}
+
+pub(super) async fn inspect(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Result<Json<NetworkInspect>, Refused> {
+    let mut networks = all(&context).await?;
+    let exact = networks
+        .iter()
+        .position(|network| [&network.name, &network.id].contains(&&Some(name.clone())));
+    if let Some(at) = exact {
+        return Ok(Json(networks.swap_remove(at)));
+    }
+    networks.retain(|network| network.id.as_ref().is_some_and(|id| id.starts_with(&name)));
+    match networks.len() {
+        1 => Ok(Json(networks.swap_remove(0))),
+        _ => Err(missing(&name)),
+    }
+}
+
+pub(super) async fn create(
+    State(context): State<Context>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<NetworkCreateResponse>), Refused> {
+    let new = new(parse(&body)?)?;
+    let request = |answer| Request::AddNetwork(Box::new(new), answer);
+    let network = ask(&context.engine, request).await?.map_err(refused)?;
+    let response = NetworkCreateResponse {
+        id: network.id,
+        warning: String::new(),
+    };
+    Ok((StatusCode::CREATED, Json(response)))
+}
+
+/// What is not done here is refused, rather than left out in silence.
+fn new(asked: NetworkCreateRequest) -> Result<New, Refused> {
+    let unsupported = |what: &str| invalid(format!("the system engine does not do this: {what}"));
+    if let Some(driver) = asked
+        .driver
+        .filter(|driver| !matches!(driver.as_str(), "" | "default" | "bridge"))
+    {
+        return Err(error(
+            StatusCode::NOT_FOUND,
+            format!("could not find plugin {driver} in v1 plugin registry: plugin not found"),
+        ));
+    }
+    if asked.enable_ipv6 == Some(true) {
+        return Err(unsupported("networks with IPv6"));
+    }
+    if asked.ingress == Some(true) || asked.config_only == Some(true) {
+        return Err(unsupported("networks of a swarm"));
+    }
+    let configs = asked.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    if configs.len() > 1 {
+        return Err(unsupported("networks with several subnets"));
+    }
+    let config = configs.into_iter().next().unwrap_or_default();
+    if config.ip_range.is_some_and(|range| !range.is_empty()) {
+        return Err(unsupported(
+            "a range of addresses within a network's subnet",
+        ));
+    }
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let subnet = filled(config.subnet).map(|text| text.parse().map_err(invalid));
+    let gateway = filled(config.gateway).map(|text| {
+        text.parse()
+            .map_err(|_| invalid(format!("invalid gateway address: {text}")))
+    });
+    Ok(New {
+        name: asked.name,
+        subnet: subnet.transpose()?,
+        gateway: gateway.transpose()?,
+        internal: asked.internal.unwrap_or(false),
+        labels: asked.labels.unwrap_or_default(),
+        options: asked.options.unwrap_or_default(),
+    })
+}
+
+async fn remove_one(context: &Context, name: &str) -> Result<(), Refused> {
+    let removed = ask(&context.engine, |answer| {
+        Request::RemoveNetwork(name.to_owned(), answer)
+    });
+    removed.await?.map_err(|refusal| match refusal {
+        Refusal::NoSuchService(name) => missing(&name),
+        // Docker's word for what is in use.
+        Refusal::Conflict(why) => error(StatusCode::FORBIDDEN, why),
+        refusal => refused(refusal),
+    })
+}
+
+pub(super) async fn remove(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    if PREDEFINED.contains(&name.as_str()) {
+        let why = format!("{name} is a pre-defined network and cannot be removed");
+        return Err(error(StatusCode::FORBIDDEN, why));
+    }
+    remove_one(&context, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Networks that no container which runs is in.
+pub(super) async fn prune(
+    State(context): State<Context>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Json<NetworkPruneResponse>, Refused> {
+    let filters = Filters::parse(parameters.filters.as_deref(), &["label", "label!"])?;
+    let mut deleted = Vec::new();
+    for network in all(&context).await? {
+        let name = network.name.clone().unwrap_or_default();
+        let is_predefined = name == "bridge" || PREDEFINED.contains(&name.as_str());
+        if !is_predefined
+            && matches(&network, &filters)
+            && remove_one(&context, &name).await.is_ok()
+        {
+            deleted.push(name);
+        }
+    }
+    Ok(Json(NetworkPruneResponse {
+        networks_deleted: Some(deleted),
+    }))
+}
+
+/// A container's places in the form of `NetworkSettings.Networks`.
+pub(super) fn places(
+    connection: &Connection,
+    asked: Option<&HashMap<String, EndpointSettings>>,
+) -> HashMap<String, EndpointSettings> {
+    let mut all: HashMap<String, EndpointSettings> = asked.cloned().unwrap_or_default();
+    for endpoint in &connection.endpoints {
+        let settings = all.entry(endpoint.network.clone()).or_default();
+        let config: Option<EndpointIpamConfig> = settings.ipam_config.take();
+        *settings = EndpointSettings {
+            ipam_config: config,
+            aliases: Some(endpoint.aliases.clone()),
+            mac_address: Some(endpoint.mac_text()),
+            network_id: Some(endpoint.network_id.clone()),
+            endpoint_id: Some(endpoint.id.clone()),
+            gateway: Some(endpoint.gateway.to_string()),
+            ip_address: Some(endpoint.address.to_string()),
+            ip_prefix_len: Some(endpoint.prefix_len.into()),
+            ..EndpointSettings::default()
+        };
+    }
+    all
+}
+
+/// Ports in the form of `NetworkSettings.Ports`: exposed ones without a port of the host are there, too.
+pub(super) fn ports(connection: &Connection, exposed: &[String]) -> PortMap {
+    let mut map: PortMap = exposed.iter().map(|port| (port.clone(), None)).collect();
+    for port in &connection.published {
+        let key = format!("{}/{}", port.target, port.protocol);
+        let bindings = map.entry(key).or_default().get_or_insert_default();
+        bindings.push(PortBinding {
+            host_ip: Some(port.address.to_string()),
+            host_port: Some(port.port.to_string()),
+        });
+    }
+    map
+}
+
+/// Ports in the form of lists.
+pub(super) fn port_list(connection: &Connection, exposed: &[String]) -> Vec<PortSummary> {
+    let kind = |protocol| match protocol {
+        Protocol::Tcp => PortSummaryTypeEnum::TCP,
+        Protocol::Udp => PortSummaryTypeEnum::UDP,
+    };
+    let mut list: Vec<PortSummary> = connection
+        .published
+        .iter()
+        .map(|port| PortSummary {
+            ip: Some(port.address.to_string()),
+            private_port: port.target,
+            public_port: Some(port.port),
+            typ: Some(kind(port.protocol)),
+        })
+        .collect();
+    for port in exposed {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        if let (Ok(number), Ok(protocol)) = (number.parse(), protocol.parse::<Protocol>())
+            && !list
+                .iter()
+                .any(|known| known.private_port == number && known.typ == Some(kind(protocol)))
+        {
+            list.push(PortSummary {
+                ip: None,
+                private_port: number,
+                public_port: None,
+                typ: Some(kind(protocol)),
+            });
+        }
+    }
+    list
+}
