@@ -206,7 +206,7 @@ fn new(asked: NetworkCreateRequest) -> Result<New, Refused> {
     {
         return Err(error(
             StatusCode::NOT_FOUND,
-            format!("could not find plugin {driver} in v1 plugin registry: plugin not found"),
+            format!("plugin \"{driver}\" not found"),
         ));
     }
     if asked.enable_ipv6 == Some(true) {
@@ -226,7 +226,10 @@ fn new(asked: NetworkCreateRequest) -> Result<New, Refused> {
         ));
     }
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let subnet = filled(config.subnet).map(|text| text.parse().map_err(invalid));
+    let subnet = filled(config.subnet).map(|text| {
+        text.parse()
+            .map_err(|why| invalid(format!("invalid network config:\n{why}")))
+    });
     let gateway = filled(config.gateway).map(|text| {
         text.parse()
             .map_err(|_| invalid(format!("invalid gateway address: {text}")))

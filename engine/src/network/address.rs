@@ -76,10 +76,13 @@ impl FromStr for Subnet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("invalid subnet {text}: an IPv4 network such as 10.1.2.0/24");
+        let wrong = || format!("invalid subnet {text}: invalid CIDR block notation");
         let (address, prefix_len) = text.split_once('/').ok_or_else(wrong)?;
         let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
         let prefix_len: u8 = prefix_len.parse().map_err(|_| wrong())?;
+        if prefix_len > 32 {
+            return Err(wrong());
+        }
         if !(8..=29).contains(&prefix_len) {
             return Err(format!(
                 "invalid subnet {text}: its prefix has to be between 8 and 29"

@@ -131,6 +131,10 @@ pub(super) fn mistakes_of_docker_users_are_answered_as_dockerd_does(lab: &mut La
         "kill --signal NOTHING nothing-of-that-name",
         "logs nothing-of-that-name",
         "ps --filter colour=blue",
+        "network inspect nothing-of-that-name",
+        "network rm bridge",
+        "network create --subnet 10.1.2.0/33 x1",
+        "network create --driver nothing x1",
     ] {
         let (_, theirs) = ssh.check_fails(&format!("docker {line}"))?;
         let (_, ours) = ssh.check_fails(&format!("system-docker {line}"))?;
@@ -139,7 +143,7 @@ pub(super) fn mistakes_of_docker_users_are_answered_as_dockerd_does(lab: &mut La
             "`{line}`: dockerd says {theirs}, the system engine {ours}"
         );
     }
-    for line in ["swarm init", "network ls"] {
+    for line in ["swarm init", "network connect bridge udev"] {
         let (_, ours) = ssh.check_fails(&format!("system-docker {line}"))?;
         ensure!(
             ours.contains("the system engine does not do this"),
