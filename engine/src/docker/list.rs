@@ -98,6 +98,12 @@ pub(super) fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool
     found.is_some_and(|found| value.is_none_or(|value| value == found))
 }
 
+/// Whether all labels of the filter `label` are there, and none of `label!`.
+pub(super) fn pass_labels(filters: &Filters, labels: &BTreeMap<String, String>) -> bool {
+    let is_there = |label: &String| has_label(labels, label);
+    filters.values("label").iter().all(is_there) && !filters.values("label!").iter().any(is_there)
+}
+
 /// A regular expression anywhere in the name, which may be written with or without its slash. A broken one is in none.
 fn name_matches(pattern: &str, name: &str) -> bool {
     let Ok(pattern) = Regex::new(pattern) else {

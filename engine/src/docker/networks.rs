@@ -3,7 +3,7 @@
 use super::Context;
 use super::error::{error, invalid, parse, refused};
 use super::filters::Filters;
-use super::list::has_label;
+use super::list::pass_labels;
 use crate::containers::moment;
 use crate::network::{Connection, Endpoint, Network, New, Protocol, predefined};
 use crate::server::{Refusal, Refused, Request, ask};
@@ -136,14 +136,7 @@ fn matches(network: &NetworkInspect, filters: &Filters) -> bool {
             let unused = network.containers.as_ref().is_none_or(HashMap::is_empty);
             matches!(word, "true" | "1") == (unused && !is_predefined)
         })
-        && filters
-            .values("label")
-            .iter()
-            .all(|label| has_label(&labels, label))
-        && !filters
-            .values("label!")
-            .iter()
-            .any(|label| has_label(&labels, label))
+        && pass_labels(filters, &labels)
 }
 
 pub(super) async fn list(

@@ -4,7 +4,7 @@ use super::Context;
 use super::container::{self, Container};
 use super::error::{blocking, error, parse};
 use super::filters::Filters;
-use super::list::has_label;
+use super::list::pass_labels;
 use crate::containers::volumes::{is_anonymous, named};
 use crate::events::Attributes;
 use crate::record::new_id;
@@ -51,14 +51,7 @@ fn matches(volume: &Volume, filters: &Filters, used: &BTreeSet<String>) -> bool 
         && filters.pass("dangling", |word| {
             matches!(word, "true" | "1") != used.contains(&volume.name)
         })
-        && filters
-            .values("label")
-            .iter()
-            .all(|label| has_label(&labels, label))
-        && !filters
-            .values("label!")
-            .iter()
-            .any(|label| has_label(&labels, label))
+        && pass_labels(filters, &labels)
 }
 
 async fn all(context: &Context) -> Result<Vec<Volume>, Refused> {

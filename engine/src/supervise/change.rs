@@ -25,6 +25,7 @@ impl Engine {
             Ok(old) => {
                 let old = Attributes::from([("oldName".to_owned(), format!("/{old}"))]);
                 self.tell(key, "rename", old);
+                self.tell_new_name(key);
                 self.store_and_answer(key, answer);
             }
         }

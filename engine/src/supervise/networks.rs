@@ -147,6 +147,13 @@ impl Engine {
         names.join(" ")
     }
 
+    /// Tells the others in a container's networks that it is called otherwise now.
+    pub(super) fn tell_new_name(&self, name: &str) {
+        if let Some(entry) = self.services.get(name) {
+            self.rename_hosts(name, &entry.record.connection.endpoints);
+        }
+    }
+
     /// Tells the others in these networks what has changed.
     fn rename_hosts(&self, changed: &str, endpoints: &[Endpoint]) {
         let mut others = std::collections::BTreeSet::new();

@@ -172,21 +172,7 @@ impl Ssh {
     /// # Errors
     /// When ssh refuses.
     pub fn reverse(&self, port: u16) -> Result<Follow> {
-        let mut command = Command::new("ssh");
-        // A connection of its own: the shared one would keep it. The command says when the port is open.
-        command
-            .args(["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"])
-            .args(self.options())
-            .args(["-R", &format!("{port}:127.0.0.1:{port}")])
-            .arg(self.target())
-            .arg("echo forwarded; exec sleep 100000");
-        let follow = Follow::start(command)?;
-        let said = follow.next(COMMAND_DEADLINE);
-        ensure!(
-            said.as_deref() == Some("forwarded"),
-            "ssh does not forward the port: {said:?}"
-        );
-        Ok(follow)
+        self.forward("-R", &format!("{port}:127.0.0.1:{port}"))
     }
 
     /// Has a socket of this machine lead to one of the guest's, for as long as the answer lives.
@@ -194,18 +180,23 @@ impl Ssh {
     /// # Errors
     /// When ssh refuses.
     pub fn forward_socket(&self, here: &Path, there: &str) -> Result<Follow> {
+        self.forward("-L", &format!("{}:{there}", here.display()))
+    }
+
+    fn forward(&self, option: &str, way: &str) -> Result<Follow> {
         let mut command = Command::new("ssh");
+        // A connection of its own: the shared one would keep it. The command says when the way is open.
         command
             .args(["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"])
             .args(self.options())
-            .args(["-L", &format!("{}:{there}", here.display())])
+            .args([option, way])
             .arg(self.target())
             .arg("echo forwarded; exec sleep 100000");
         let follow = Follow::start(command)?;
         let said = follow.next(COMMAND_DEADLINE);
         ensure!(
             said.as_deref() == Some("forwarded"),
-            "ssh does not forward the socket: {said:?}"
+            "ssh does not forward {way}: {said:?}"
         );
         Ok(follow)
     }

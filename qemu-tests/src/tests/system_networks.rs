@@ -62,6 +62,12 @@ pub(super) fn containers_meet_in_networks_and_are_reached_at_published_ports(
         let line = format!("run --rm --network back {image} {fetch} http://{name}/");
         says(&ssh, &line, "hello")?;
     }
+    // Another name is known to those who run already.
+    ssh.check(&format!(
+        "system-docker run -d --name peer --network back {image} sleep 1000 && system-docker rename web site"
+    ))?;
+    says(&ssh, &format!("exec peer {fetch} http://site/"), "hello")?;
+    ssh.check("system-docker rename site web && system-docker rm -f peer")?;
     for address in ["127.0.0.1", "10.0.2.15"] {
         let answer = ssh.check(&format!("wget -T 5 -q -O - http://{address}:8080/"))?;
         ensure!(answer == "hello", "{address}: {answer}");
