@@ -33,6 +33,12 @@ pub(crate) enum Top {
     /// The system's services: each is a container.
     #[command(subcommand)]
     Service(Service),
+    /// The console: what people log in to.
+    #[command(subcommand)]
+    Console(Console),
+    /// The user engine: the Docker that applications run in.
+    #[command(subcommand)]
+    Engine(Engine),
     /// What runs, what failed and why, how long each service took to start.
     Status,
     /// Where the time of this boot went.
@@ -66,13 +72,116 @@ pub(crate) enum Service {
     },
     /// What a service has said.
     Logs(Logs),
-    /// Stops a service and starts it again; ends when it is ready.
+    /// Reads the definitions again and starts services, those anew whose definition or image has changed.
+    ///
+    /// Ends when they are ready. Without names: all that start with the machine and are down, or have changed.
+    Up {
+        /// The services.
+        names: Vec<String>,
+    },
+    /// Stops services; what they have written to their roots is gone.
+    Down {
+        /// The services.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Starts services; ends when they are ready.
+    Start {
+        /// The services.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Stops services; they start again with the machine, unless they are disabled.
+    Stop {
+        /// The services.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Stops services and starts them again; ends when they are ready.
     Restart {
+        /// The services.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Takes a Compose file in, or has a service start with the machine again.
+    Enable {
+        /// A file, a URL, `-` for standard input, or the name of a service.
+        what: String,
+        /// Starts what it defines at once.
+        #[arg(long)]
+        now: bool,
+    },
+    /// Has services not start with the machine any more.
+    Disable {
+        /// The services.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Stops them at once.
+        #[arg(long)]
+        now: bool,
+    },
+    /// Removes services that were taken in with `enable`, and their file.
+    Rm {
+        /// The services: all that the file defines.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Fetches the images of services from their registries; `up` starts them from there.
+    Pull {
+        /// The services.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Starts a service from another image, and goes back by itself when that does not come up.
+    Upgrade {
         /// The service.
         name: String,
+        /// The image; fetched when it is not there. Without it, the service's own is fetched anew. `keelson/NAME` is
+        /// that of the OS image.
+        #[arg(long, value_name = "IMAGE")]
+        image: Option<String>,
     },
-    /// What each service may do beyond an ordinary process.
-    Privileges,
+    /// What services may do beyond an ordinary process, and why.
+    Privileges {
+        /// The services; all when there is none.
+        names: Vec<String>,
+    },
+}
+
+/// `keelson console ...`: the image that people log in to.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Console {
+    /// The consoles that are there.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Goes over to another console at once; ends everybody's login.
+    Switch {
+        /// Its image; `default` is that of the OS image.
+        image: String,
+    },
+    /// Goes over to another console at the machine's next start.
+    Enable {
+        /// Its image; `default` is that of the OS image.
+        image: String,
+    },
+}
+
+/// `keelson engine ...`: the image that Docker runs from.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Engine {
+    /// The engines that are there.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Goes over to another Docker at once: containers are started again as their restart policies say.
+    Switch {
+        /// Its image; `default` is that of the OS image.
+        image: String,
+    },
+    /// Goes over to another Docker at the machine's next start.
+    Enable {
+        /// Its image; `default` is that of the OS image.
+        image: String,
+    },
 }
 
 /// `keelson service logs ...`.
@@ -91,11 +200,24 @@ pub(crate) struct Logs {
     pub(crate) since: Option<String>,
 }
 
+/// What is done about the image of a service.
+#[derive(Debug)]
+pub(crate) enum Switch {
+    /// Those that are there are listed.
+    List,
+    /// It is started from this one.
+    Now(String),
+    /// It is this one from the machine's next start on.
+    NextBoot(String),
+}
+
 /// The commands as they are run.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// About services.
     Service(Service),
+    /// About the image of a service: its name, and what is done.
+    Image(&'static str, Switch),
     /// `status`
     Status,
     /// `boot`
@@ -113,6 +235,22 @@ impl From<Top> for Command {
     fn from(top: Top) -> Self {
         match top {
             Top::Service(command) => Command::Service(command),
+            Top::Console(command) => Command::Image(
+                "console",
+                match command {
+                    Console::List => Switch::List,
+                    Console::Switch { image } => Switch::Now(image),
+                    Console::Enable { image } => Switch::NextBoot(image),
+                },
+            ),
+            Top::Engine(command) => Command::Image(
+                "docker",
+                match command {
+                    Engine::List => Switch::List,
+                    Engine::Switch { image } => Switch::Now(image),
+                    Engine::Enable { image } => Switch::NextBoot(image),
+                },
+            ),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
             Top::Reboot => Command::Power(Action::Reboot),

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 const ENGINE: &str = "the engine";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A service may take its time to be ready.
-const RESTART_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_HEADERS: usize = 64;
 
@@ -29,7 +29,7 @@ struct Answer {
 
 /// Asks the engine for the resource `path`.
 pub(crate) fn get<T: DeserializeOwned>(path: &str) -> Result<T, Failure> {
-    let answer = ask(Path::new(SOCKET), "GET", path, ANSWER_TIMEOUT)
+    let answer = ask(Path::new(SOCKET), "GET", path, &[], ANSWER_TIMEOUT)
         .map_err(|error| Failure::unreachable(ENGINE, error))?;
     if answer.status != 200 {
         return Err(Failure::Failed(message(&answer)));
@@ -38,14 +38,14 @@ pub(crate) fn get<T: DeserializeOwned>(path: &str) -> Result<T, Failure> {
         .map_err(|error| Failure::Failed(format!("read the engine's answer to {path}: {error}")))
 }
 
-/// Has the engine start the service `name` again. Gives `false` when there is none of that name.
-pub(crate) fn restart(name: &str) -> Result<bool, Failure> {
-    let path = format!("/keelson/v1/services/{}/restart", escape(name));
-    let answer = ask(Path::new(SOCKET), "POST", &path, RESTART_TIMEOUT)
+/// Has the engine do something (`POST`, `PUT`, `DELETE`) and waits for that. Gives `None` when it answers that there is
+/// no such thing.
+pub(crate) fn command(method: &str, path: &str, body: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    let answer = ask(Path::new(SOCKET), method, path, body, COMMAND_TIMEOUT)
         .map_err(|error| Failure::unreachable(ENGINE, error))?;
     match answer.status {
-        200..=299 => Ok(true),
-        404 => Ok(false),
+        200..=299 => Ok(Some(answer.body)),
+        404 => Ok(None),
         _ => Err(Failure::Failed(message(&answer))),
     }
 }
@@ -59,7 +59,7 @@ fn message(answer: &Answer) -> String {
 }
 
 /// A name as one part of a path (RFC 3986, section 2.1).
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
@@ -71,19 +71,25 @@ fn escape(name: &str) -> String {
     escaped
 }
 
-fn ask(socket: &Path, method: &str, path: &str, timeout: Duration) -> io::Result<Answer> {
+fn ask(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    timeout: Duration,
+) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let length = if method == "POST" {
-        "Content-Length: 0\r\n"
-    } else {
-        ""
+    let length = match method {
+        "GET" => String::new(),
+        _ => format!("Content-Length: {}\r\n", body.len()),
     };
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: keelson\r\nConnection: close\r\n{length}\r\n"
     )?;
+    stream.write_all(body)?;
     let mut bytes = Vec::new();
     stream
         .take(MAX_ANSWER_BYTES)
@@ -160,7 +166,7 @@ mod tests {
                 .unwrap();
             String::from_utf8(request).unwrap()
         });
-        let answer = ask(&path, "GET", "/keelson/v1/services", ANSWER_TIMEOUT).unwrap();
+        let answer = ask(&path, "GET", "/keelson/v1/services", &[], ANSWER_TIMEOUT).unwrap();
         assert_eq!(
             answer,
             Answer {
@@ -204,7 +210,14 @@ mod tests {
 
     #[test]
     fn nobody_at_the_socket_is_status_3() {
-        let error = ask(Path::new("/nonexistent/sock"), "GET", "/", ANSWER_TIMEOUT).unwrap_err();
+        let error = ask(
+            Path::new("/nonexistent/sock"),
+            "GET",
+            "/",
+            &[],
+            ANSWER_TIMEOUT,
+        )
+        .unwrap_err();
         let failure = Failure::unreachable(ENGINE, error);
         assert_eq!(failure.status(), 3);
         assert!(

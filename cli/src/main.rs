@@ -4,7 +4,7 @@
 //! to people or, with `--json`, to programs. Exit statuses are those of [`failure::Failure`].
 //!
 //! - [`arguments`]: the commands
-//! - [`service`]: lists, logs, restarts, privileges
+//! - [`service`]: everything about services, and the images of two of them: console and user engine
 //! - [`status`]: the whole system at a glance
 //! - [`boot`]: the time line, as bars or as an SVG picture
 //! - [`power`]: `reboot`, `poweroff`, `halt`, also under their classic names
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
 fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
     match command {
         Command::Service(command) => service::run(command, output),
+        Command::Image(service, switch) => service::switch::run(service, switch, output),
         Command::Status => status::run(output),
         Command::Boot { svg } => boot::run(svg, output),
         Command::Power(action) => power::run(action, output),

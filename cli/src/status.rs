@@ -114,26 +114,20 @@ fn place(fault: &Fault) -> String {
 
 #[cfg(test)]
 mod tests {
-    use keelson_engine::api::{Privileges, Storage};
+    use keelson_engine::api::Storage;
 
     use super::*;
 
     fn service(name: &str, state: State) -> Service {
         Service {
-            name: name.into(),
-            image: format!("keelson/{name}"),
             state,
-            detail: None,
             pid: Some(7),
             restarts: 0,
-            exit_code: None,
             created_us: Some(2_000_000),
             started_us: Some(2_100_000),
             ready_us: Some(2_345_000),
-            depends_on: Vec::new(),
-            after: Vec::new(),
-            privileges: Privileges::default(),
             memory_bytes: Some(5 * 1024 * 1024),
+            ..crate::service::tests::service(name)
         }
     }
 

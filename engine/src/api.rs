@@ -3,11 +3,20 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /keelson/v1/services` | `200` [`Vec<Service>`], in order of name |
-//! | `POST /keelson/v1/services/NAME/restart` | `204` when the new one is ready; `404`, `500` [`ErrorBody`] |
+//! | `POST /keelson/v1/services/NAME/start`, `stop`, `restart` | `204` when it is ready, or down |
+//! | `POST /keelson/v1/services/NAME/up` | `204` when it is ready; one that is outdated is started again |
+//! | `POST /keelson/v1/services/NAME/down` | `204` when it is down; its root is thrown away |
+//! | `POST /keelson/v1/services/NAME/enable`, `disable` | `204`; from the machine's next start on |
+//! | `POST /keelson/v1/services/NAME/upgrade?image=REF` | `204` when it is ready with that image; `500` when it is back on the old one |
+//! | `POST /keelson/v1/services/NAME/choose?image=REF` | `204`; that image counts from the machine's next start on |
+//! | `POST /keelson/v1/reload` | `200` [`Reloaded`]: the definitions are read again; new services are not started |
+//! | `PUT /keelson/v1/service-files/NAME`, body: a Compose file | `200` [`Reloaded`]; `400` when it cannot be used |
+//! | `DELETE /keelson/v1/service-files/NAME` | `200` [`Reloaded`] |
 //! | `GET /keelson/v1/status` | `200` [`Status`] |
 //! | `GET /keelson/v1/boot` | `200` [`Boot`] |
 //!
-//! Times are microseconds of `CLOCK_BOOTTIME`; a step that has not been reached is `null`.
+//! Whatever is no success has an [`ErrorBody`]: `404` for a service that there is not, `409` for what cannot be done as
+//! things are, `500` for what did not work. Times are microseconds of `CLOCK_BOOTTIME`; a step that has not been reached is `null`.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +71,31 @@ pub struct Privileges {
     pub capabilities: Vec<String>,
     /// All capabilities and all devices, no seccomp filter.
     pub privileged: bool,
+    /// All of these and whatever else an ordinary process in a container may not, each with its reason.
+    #[serde(default)]
+    pub all: Vec<Privilege>,
+}
+
+/// One thing that a service may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privilege {
+    /// As its definition has it.
+    pub what: String,
+    /// The comment that stands beside it there.
+    pub why: Option<String>,
+}
+
+/// What came of reading the definitions again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Services that were not there before.
+    pub added: Vec<String>,
+    /// Services that are defined otherwise; those that run go on as they are until they are started anew.
+    pub changed: Vec<String>,
+    /// Services that are not defined any more.
+    pub removed: Vec<String>,
+    /// Files and services that cannot be used.
+    pub failures: Vec<Failure>,
 }
 
 /// One system service.
@@ -93,6 +127,21 @@ pub struct Service {
     pub after: Vec<String>,
     /// What it may do.
     pub privileges: Privileges,
+    /// The file that defines it; `null` when it could not be read.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// It is the machine's own, not the OS image's.
+    #[serde(default)]
+    pub own: bool,
+    /// It starts with the machine.
+    #[serde(default)]
+    pub enabled: bool,
+    /// The image that was chosen for the machine's next start.
+    #[serde(default)]
+    pub next_image: Option<String>,
+    /// It would run otherwise if it were started anew: its definition or its image has changed.
+    #[serde(default)]
+    pub outdated: bool,
     /// Memory charged to its cgroup.
     pub memory_bytes: Option<u64>,
 }

@@ -77,6 +77,22 @@ fn has_had_its_turn(state: &State) -> bool {
     state.is_settled() || matches!(state, State::Backoff { .. })
 }
 
+/// Gives those that others want to be before an `after`.
+pub fn turn_before(definitions: &mut [Definition]) {
+    let wishes: Vec<(String, Vec<String>)> = definitions
+        .iter()
+        .map(|definition| (definition.name.clone(), definition.before()))
+        .collect();
+    for (name, before) in wishes {
+        for definition in definitions.iter_mut() {
+            if before.contains(&definition.name) {
+                let after = &mut definition.service.keelson.after.0;
+                after.push(crate::compose::values::Text(name.clone()));
+            }
+        }
+    }
+}
+
 /// For each service, those that wait for it: they are stopped before it.
 pub fn dependents<'a>(
     definitions: impl Iterator<Item = &'a Definition>,
@@ -162,12 +178,13 @@ fn cycle_through(edges: &BTreeMap<String, Vec<String>>, start: &str) -> Option<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::Environment;
     use crate::compose::load::parse;
     use crate::lifecycle::Process;
     use std::path::Path;
 
     fn definitions(text: &str) -> Vec<Definition> {
-        parse(Path::new("t.yml"), text).unwrap()
+        parse(Path::new("t.yml"), text, &Environment::default()).unwrap()
     }
 
     fn ready() -> Lifecycle {
@@ -204,6 +221,19 @@ mod tests {
             ]
         );
         assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn rancheros_labels_order_services() {
+        let mut all = definitions(
+            "services:\n  a: {image: i, command: c, labels: {io.rancher.os.before: \"b, c\"}}\n  b: {image: i, command: c}\n  c: {image: i, command: c, labels: {io.rancher.os.after: b}}\n",
+        );
+        turn_before(&mut all);
+        let after: Vec<Vec<String>> = all.iter().map(Definition::after).collect();
+        assert_eq!(
+            after,
+            [vec![], vec!["a".to_owned()], vec!["a".into(), "b".into()]]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! - [`api`]: types of the HTTP API on `/run/keelson/system.sock`; [`server`]: the HTTP server
 //! - [`docker`]: Docker's API on the same socket
-//! - [`compose`]: service definitions; [`graph`]: their order
+//! - [`compose`]: service definitions; [`graph`]: their order; [`choices`]: what people decide about them
 //! - [`containers`]: what clients of Docker's API make; [`images`]: what from; [`events`]: who hears of it
 //! - [`lifecycle`]: the life of one service as a state machine; [`record`]: what is stored of it
 //! - [`supervise`]: the engine itself
@@ -17,6 +17,7 @@
 pub mod api;
 pub mod boot;
 pub mod changes;
+pub mod choices;
 pub mod clock;
 pub mod compose;
 pub mod console;

@@ -16,7 +16,8 @@ PID 1 starts it without options. Started by hand it is its own reaper and keeps 
 stops the services and ends it.
 
 Options:
-  --services DIR   service.yml files            [/usr/lib/keelson/services]
+  --services DIR   the OS image's definitions   [/usr/lib/keelson/services]
+  --own-services DIR  the machine's own         [/state/config/services]
   --images DIR     root directories of images   [/usr/lib/keelson/images]
   --run DIR        sockets, bundles, records    [/run/keelson]
   --state DIR      containers, volumes, images  [/state/engine]
@@ -32,8 +33,10 @@ Environment:
 /// Where everything is.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The service.yml files.
+    /// Definitions of the OS image's services.
     pub services: PathBuf,
+    /// Definitions of the machine's own.
+    pub own_services: PathBuf,
     /// Root directories of images, by the last part of their name.
     pub images: PathBuf,
     /// Everything that lasts until the machine goes down.
@@ -73,6 +76,7 @@ impl Options {
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Request> {
         let mut options = Self {
             services: "/usr/lib/keelson/services".into(),
+            own_services: "/state/config/services".into(),
             images: "/usr/lib/keelson/images".into(),
             run: "/run/keelson".into(),
             state: "/state/engine".into(),
@@ -90,6 +94,7 @@ impl Options {
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("services") => options.services = parser.value()?.into(),
+                Long("own-services") => options.own_services = parser.value()?.into(),
                 Long("images") => options.images = parser.value()?.into(),
                 Long("run") => options.run = parser.value()?.into(),
                 Long("state") => options.state = parser.value()?.into(),
@@ -166,6 +171,11 @@ impl Options {
     /// Networks that clients made.
     pub fn networks(&self) -> crate::network::store::Store {
         crate::network::store::Store::new(self.state.join("networks"))
+    }
+
+    /// What a service that keeps its root has written to it.
+    pub fn kept_root(&self, service: &str) -> PathBuf {
+        self.state.join("roots").join(service)
     }
 
     /// Named volumes.

@@ -3,6 +3,7 @@
 
 use crate::lifecycle::{Lifecycle, Process};
 use crate::network::Connection;
+use crate::supervise::Trial;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub struct Record {
     /// Its addresses and ports, while it runs.
     #[serde(default)]
     pub connection: Connection,
+    /// The image that it is being tried with.
+    #[serde(default)]
+    pub trial: Option<Trial>,
     /// Of the log service: this run has been given all pipes.
     pub handed_over: bool,
 }

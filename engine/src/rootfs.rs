@@ -3,7 +3,8 @@
 //! Below the container's own directory:
 //!
 //! - `mountpoints/`: places for mounts that the image does not have; the upper of the two read-only layers
-//! - `upper/`, `work/`: what the container writes, in memory, unless its root is read-only
+//! - `upper/`, `work/`: what the container writes, in memory, unless its root is read-only or kept
+//! - `image/`: the image, when it has several layers
 //! - `rootfs/`: the overlay
 
 use anyhow::{Context, bail};
@@ -21,6 +22,17 @@ use std::path::{Component, Path, PathBuf};
 /// As the kernel: so many symbolic links in one path and no more.
 const SYMLINKS_MAX: usize = 40;
 
+/// What becomes of what a container writes to its root.
+#[derive(Clone, Debug)]
+pub enum Writes {
+    /// Nothing can be written.
+    None,
+    /// It is in memory, and gone with the machine.
+    InMemory,
+    /// It is kept in this directory.
+    Kept(PathBuf),
+}
+
 /// Mounts the root of a container and gives nothing back: it is at `container/rootfs`. A root that is still mounted
 /// is used again, with what was written to it.
 ///
@@ -32,10 +44,9 @@ pub fn mount_root(
     container: &Path,
     image: &Path,
     targets: &[(String, bool)],
-    read_only: bool,
+    writes: &Writes,
 ) -> anyhow::Result<()> {
-    let [rootfs, upper, work, mountpoints] =
-        ["rootfs", "upper", "work", "mountpoints"].map(|name| container.join(name));
+    let [rootfs, mountpoints] = ["rootfs", "mountpoints"].map(|name| container.join(name));
     if is_mount_point(&rootfs) {
         return Ok(());
     }
@@ -57,9 +68,13 @@ pub fn mount_root(
     }
     let mut options = format!("lowerdir={}:{}", mountpoints.display(), image.display());
     let mut flags = MsFlags::empty();
-    if read_only {
-        flags |= MsFlags::MS_RDONLY;
-    } else {
+    let kept = match writes {
+        Writes::None => None,
+        Writes::InMemory => Some(container),
+        Writes::Kept(directory) => Some(directory.as_path()),
+    };
+    if let Some(kept) = kept {
+        let (upper, work) = (kept.join("upper"), kept.join("work"));
         make_directory(&upper)?;
         make_directory(&work)?;
         copy_attributes(image, &upper)
@@ -69,6 +84,8 @@ pub fn mount_root(
             upper.display(),
             work.display()
         ));
+    } else {
+        flags |= MsFlags::MS_RDONLY;
     }
     mount(
         Some("overlay"),
@@ -106,26 +123,54 @@ pub fn mount_layers(container: &Path, layers: &Layers) -> anyhow::Result<()> {
     let top = layers.image.first().context("the image has no layers")?;
     copy_attributes(top, &layers.upper)
         .with_context(|| format!("cannot prepare {}", layers.upper.display()))?;
+    overlay(&rootfs, &layers.image, Some((&layers.upper, &layers.work)))
+        .with_context(|| format!("cannot mount an overlay over {}", top.display()))
+}
+
+/// The directory of an image, of which `container` is to be made: the only layer itself, or all of them mounted
+/// together, read-only.
+///
+/// # Errors
+/// Says which step failed.
+pub fn mount_image(container: &Path, layers: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    if let [layer] = layers {
+        return Ok(layer.clone());
+    }
+    let top = layers.first().context("the image has no layers")?;
+    let place = container.join("image");
+    if !is_mount_point(&place) {
+        make_directory(&place)?;
+        overlay(&place, layers, None)
+            .with_context(|| format!("cannot mount an overlay over {}", top.display()))?;
+    }
+    Ok(place)
+}
+
+/// Mounts an overlay; `upper` is what is written and the kernel's scratch space for it.
+fn overlay(
+    place: &Path,
+    lower: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+) -> rustix::io::Result<()> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let set = |key: &str, value: &Path| fsconfig_set_string(overlay.as_fd(), key, value);
+    set("source", Path::new("overlay"))?;
     // One parameter a layer: the options of mount(2) would have to fit into a page.
-    let mount = || -> rustix::io::Result<()> {
-        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        let set = |key: &str, value: &Path| fsconfig_set_string(overlay.as_fd(), key, value);
-        set("source", Path::new("overlay"))?;
-        for layer in &layers.image {
-            set("lowerdir+", layer)?;
-        }
-        set("upperdir", &layers.upper)?;
-        set("workdir", &layers.work)?;
-        fsconfig_create(overlay.as_fd())?;
-        let mounted = fsmount(
-            overlay.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::empty(),
-        )?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(mounted.as_fd(), "", rustix::fs::CWD, &rootfs, flags)
-    };
-    mount().with_context(|| format!("cannot mount an overlay over {}", top.display()))
+    for layer in lower {
+        set("lowerdir+", layer)?;
+    }
+    if let Some((upper, work)) = upper {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+    }
+    fsconfig_create(overlay.as_fd())?;
+    let mounted = fsmount(
+        overlay.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(mounted.as_fd(), "", rustix::fs::CWD, place, flags)
 }
 
 /// Makes a directory in a container's root, as its program will find it; fine when it is there.
@@ -163,7 +208,9 @@ pub fn remove(container: &Path) {
 
 /// Unmounts the root of a container; fine when it is not mounted.
 pub fn unmount(container: &Path) {
-    let _ = umount2(&container.join("rootfs"), MntFlags::MNT_DETACH);
+    for place in ["rootfs", "image"] {
+        let _ = umount2(&container.join(place), MntFlags::MNT_DETACH);
+    }
 }
 
 /// Makes a directory and its parents; fine when it is there.

@@ -1,6 +1,10 @@
 //! The HTTP server of the API: turns requests into messages to the engine and its answers into JSON.
+//!
+//! - `services`: the engine's own API about services
 
-use crate::api::{Boot, ErrorBody, Service, Status};
+mod services;
+
+use crate::api::{Boot, ErrorBody, Reloaded, Service, Status};
 use crate::containers::Stored;
 use crate::docker::container::Container;
 use crate::docker::networks::View;
@@ -11,10 +15,10 @@ use crate::exec::Execs;
 use crate::network::{Network, New};
 use crate::relay::Attached;
 use anyhow::Context;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use bollard_stubs::models::EventMessageTypeEnum;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -136,8 +140,25 @@ pub enum Request {
     Status(oneshot::Sender<Status>),
     /// The time line.
     Boot(oneshot::Sender<Boot>),
-    /// Restart a service.
-    Restart(String, oneshot::Sender<Result<(), Refusal>>),
+    /// The definitions of services are read again.
+    Reload(oneshot::Sender<Reloaded>),
+    /// Whether a service starts with the machine.
+    Enable(String, bool, oneshot::Sender<Result<(), Refusal>>),
+    /// A service is started, anew when it is outdated.
+    Up(String, oneshot::Sender<Result<(), Refusal>>),
+    /// A service is stopped and its root thrown away.
+    Down(String, oneshot::Sender<Result<(), Refusal>>),
+    /// A service gets another image at the machine's next start.
+    Choose(String, String, oneshot::Sender<Result<(), Refusal>>),
+    /// A service gets another image.
+    Upgrade {
+        /// The service.
+        name: String,
+        /// The image, which is there.
+        image: String,
+        /// When it is ready, or back on the old one.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
 }
 
 /// The way to the engine.
@@ -169,10 +190,9 @@ pub async fn serve(listener: OwnedFd, engine: Engine, paths: Paths) -> anyhow::R
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
     let routes = axum::Router::new()
-        .route("/keelson/v1/services", get(services))
-        .route("/keelson/v1/services/{name}/restart", post(restart))
         .route("/keelson/v1/status", get(status))
         .route("/keelson/v1/boot", get(boot))
+        .merge(services::routes())
         .merge(docker::routes())
         .fallback(docker::unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -211,32 +231,12 @@ impl IntoResponse for Refused {
     }
 }
 
-async fn services(State(engine): State<Engine>) -> Result<Json<Vec<Service>>, Refused> {
-    ask(&engine, Request::Services).await.map(Json)
-}
-
 async fn status(State(engine): State<Engine>) -> Result<Json<Status>, Refused> {
     ask(&engine, Request::Status).await.map(Json)
 }
 
 async fn boot(State(engine): State<Engine>) -> Result<Json<Boot>, Refused> {
     ask(&engine, Request::Boot).await.map(Json)
-}
-
-async fn restart(
-    State(engine): State<Engine>,
-    UrlPath(name): UrlPath<String>,
-) -> Result<StatusCode, Refused> {
-    match ask(&engine, |answer| Request::Restart(name, answer)).await? {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(Refusal::NoSuchService(name)) => Err(Refused(
-            StatusCode::NOT_FOUND,
-            format!("no such service: {name}"),
-        )),
-        Err(Refusal::Invalid(message) | Refusal::Conflict(message) | Refusal::Failed(message)) => {
-            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, message))
-        }
-    }
 }
 
 async fn wrong_method() -> Refused {

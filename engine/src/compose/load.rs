@@ -1,20 +1,28 @@
-//! Reads the files of a directory; a file that cannot be used is reported and the others are loaded.
+//! Reads the files of directories; a file that cannot be used is reported and the others are loaded.
 
+use super::environment::Environment;
+use super::interpolate::Interpolated;
 use super::lists::Ordered;
 use super::service::{Ready, Service};
 use super::{Definition, Kind, Position, position};
 use crate::api::Failure;
 use serde::Deserialize;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a directory holds.
+/// Of the machine's own services: values of variables, in the directory of their files.
+pub const ENVIRONMENT: &str = ".env";
+
+/// What directories hold.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Services that can be started, in order of name.
     pub definitions: Vec<Definition>,
     /// Files and services that cannot.
     pub failures: Vec<Failure>,
+    /// For a person: what was left out.
+    pub warnings: Vec<String>,
 }
 
 /// A Compose file: the keys that mean something here.
@@ -27,46 +35,83 @@ struct File {
     services: Ordered<Service>,
 }
 
-/// Reads every `*.yml` and `*.yaml` of a directory, in order of name.
-pub fn load_directory(directory: &Path) -> Loaded {
+/// Reads every `*.yml` and `*.yaml` of the OS image's directory and of the machine's own, which need not exist, in
+/// order of name; a name belongs to the first who has it.
+pub fn load_all(image: &Path, own: &Path) -> Loaded {
     let mut loaded = Loaded::default();
-    let mut files: Vec<PathBuf> = match fs::read_dir(directory) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(error) => {
-            let message = format!(
-                "cannot read the services in {}: {error}",
-                directory.display()
-            );
-            loaded
-                .failures
-                .push(failure("engine", message, Some(directory), None));
-            return loaded;
-        }
-    };
-    files.retain(|path| {
-        path.extension()
-            .is_some_and(|end| end == "yml" || end == "yaml")
-    });
-    files.sort();
-    for file in files {
-        let read = fs::read_to_string(&file).map_err(|error| {
-            failure(
-                &stem(&file),
-                format!("cannot read it: {error}"),
-                Some(&file),
-                None,
-            )
-        });
-        match read.and_then(|text| parse(&file, &text)) {
-            Ok(definitions) => loaded.add(definitions),
-            Err(failure) => loaded.failures.push(failure),
-        }
+    let environment = loaded.read_environment(own);
+    match files_of(image) {
+        Ok(files) => loaded.read_files(&files, &environment),
+        Err(error) => loaded.failures.push(unreadable(image, &error)),
+    }
+    let first_own = loaded.definitions.len();
+    match files_of(own) {
+        Ok(files) => loaded.read_files(&files, &environment),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => loaded.failures.push(unreadable(own, &error)),
+    }
+    for definition in loaded.definitions.iter_mut().skip(first_own) {
+        definition.own = true;
+    }
+    let missing = environment.missing();
+    if !missing.is_empty() {
+        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
+        let file = own.join(ENVIRONMENT);
+        let warning = format!(
+            "variables of services that are not set stand for nothing: {names} (set them in {})",
+            file.display()
+        );
+        loaded.warnings.push(warning);
     }
     loaded.definitions.sort_by(|a, b| a.name.cmp(&b.name));
     loaded
 }
 
+/// The files of a directory, in order of name.
+fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory)?.flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|end| end == "yml" || end == "yaml")
+    });
+    files.sort();
+    Ok(files)
+}
+
+fn unreadable(directory: &Path, error: &io::Error) -> Failure {
+    let message = format!(
+        "cannot read the services in {}: {error}",
+        directory.display()
+    );
+    failure("engine", message, Some(directory), None)
+}
+
 impl Loaded {
+    fn read_environment(&mut self, own: &Path) -> Environment {
+        let file = own.join(ENVIRONMENT);
+        match read_environment(&file) {
+            Ok(environment) => environment,
+            Err(failure) => {
+                self.failures.push(failure);
+                Environment::default()
+            }
+        }
+    }
+
+    fn read_files(&mut self, files: &[PathBuf], environment: &Environment) {
+        for file in files {
+            let read = fs::read_to_string(file).map_err(|error| {
+                let message = format!("cannot read it: {error}");
+                failure(&stem(file), message, Some(file), None)
+            });
+            match read.and_then(|text| parse(file, &text, environment)) {
+                Ok(definitions) => self.add(definitions),
+                Err(failure) => self.failures.push(failure),
+            }
+        }
+    }
+
     fn add(&mut self, definitions: Vec<Definition>) {
         for definition in definitions {
             let known = self
@@ -85,12 +130,33 @@ impl Loaded {
     }
 }
 
+/// Reads a file of variables, which need not exist.
+///
+/// # Errors
+/// With the line that is wrong.
+pub fn read_environment(file: &Path) -> Result<Environment, Failure> {
+    let wrong = |message: String, line: Option<u64>| {
+        let at = line.map(|line| Position { line, column: 1 });
+        failure("engine", message, Some(file), at)
+    };
+    match fs::read_to_string(file) {
+        Ok(text) => Environment::parse(&text).map_err(|(line, why)| wrong(why, Some(line))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Environment::default()),
+        Err(error) => Err(wrong(format!("cannot read it: {error}"), None)),
+    }
+}
+
 /// Reads one file.
 ///
 /// # Errors
 /// The first thing that is wrong with it, with its place.
-pub fn parse(file: &Path, text: &str) -> Result<Vec<Definition>, Failure> {
-    let parsed: File = serde_yaml::from_str(text).map_err(|error| {
+pub fn parse(
+    file: &Path,
+    text: &str,
+    environment: &Environment,
+) -> Result<Vec<Definition>, Failure> {
+    let document = serde_yaml::Deserializer::from_str(text);
+    let parsed = File::deserialize(Interpolated::new(document, environment)).map_err(|error| {
         let place = error.location().map(|place| Position {
             line: place.line() as u64,
             column: place.column() as u64,
@@ -101,8 +167,10 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<Definition>, Failure> {
     for (name, service) in parsed.services.0 {
         let positions = position::keys_of(text, &name);
         let definition = Definition {
+            reasons: position::reasons_of(text, &name),
             name,
             kind: Kind::Service,
+            own: false,
             file: file.to_owned(),
             positions,
             service,
@@ -159,10 +227,21 @@ impl Definition {
             let rule = "lower-case letters, digits, `-`, `_` and `.`, beginning with a letter or digit, at most 63";
             return Err(("", format!("`{}` is not a service name: {rule}", self.name)));
         }
-        if self.arguments().is_empty() {
+        if self.arguments().is_empty() && crate::images::is_of_the_os(&service.image) {
             return Err((
                 "command",
                 "there is no `command` and no `entrypoint`: nothing to run".to_owned(),
+            ));
+        }
+        if service
+            .labels
+            .0
+            .get("io.rancher.os.scope")
+            .is_some_and(|scope| scope != "system")
+        {
+            return Err((
+                "labels",
+                "`io.rancher.os.scope`: only services of the scope `system` run here; others are applications, which Docker runs".to_owned(),
             ));
         }
         if service.init {
@@ -221,6 +300,12 @@ impl Definition {
                 return Err((key, format!("`{path}` is not an absolute path")));
             }
         }
+        if service.keelson.keep_root && service.read_only {
+            return Err((
+                "x-keelson.keep_root",
+                "nothing is written to a root that is `read_only`".to_owned(),
+            ));
+        }
         let mut changes = service.keelson.on_change.iter();
         if changes.any(|change| change.exec.is_empty()) {
             return Err(("x-keelson.on_change", "`exec` names no program".to_owned()));
@@ -230,7 +315,7 @@ impl Definition {
 }
 
 /// Names become file names, cgroup names and host names.
-fn valid_name(name: &str) -> bool {
+pub fn valid_name(name: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     name.len() <= 63
         && name.chars().next().is_some_and(plain)

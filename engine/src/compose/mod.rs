@@ -2,11 +2,14 @@
 //!
 //! - [`service`]: one service, every key that is understood
 //! - [`values`], [`lists`], [`volume`], [`network`]: the shapes that its values take
-//! - [`load`]: reads a directory of files; what is wrong comes with file, line and column
-//! - [`position`]: where a key stands in a file
+//! - [`load`]: reads directories of files; what is wrong comes with file, line and column
+//! - [`environment`]: what variables stand for; `interpolate`: puts that into what is read
+//! - [`position`]: where a key stands in a file, and the reason that is given for it
 //!
-//! Unknown keys are errors. There is no variable interpolation: values are taken literally.
+//! Unknown keys are errors.
 
+pub mod environment;
+mod interpolate;
 pub mod lists;
 pub mod load;
 pub mod network;
@@ -15,7 +18,8 @@ pub mod service;
 pub mod values;
 pub mod volume;
 
-pub use load::{Loaded, load_directory};
+pub use environment::Environment;
+pub use load::{Loaded, load_all};
 pub use network::NetworkMode;
 pub use position::Position;
 pub use service::{
@@ -43,10 +47,14 @@ pub struct Definition {
     pub name: String,
     /// Where it comes from.
     pub kind: Kind,
+    /// It is the machine's own, not the OS image's.
+    pub own: bool,
     /// The file it stands in.
     pub file: PathBuf,
     /// Where in that file its keys stand, for messages.
     pub positions: position::Keys,
+    /// Comments beside what it is allowed.
+    pub reasons: Vec<position::Reason>,
     /// What is said of it.
     pub service: Service,
 }
@@ -54,33 +62,43 @@ pub struct Definition {
 impl Definition {
     /// Names of the services that it only starts after.
     pub fn after(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .service
-            .keelson
-            .after
-            .0
-            .iter()
-            .map(|text| text.0.clone())
-            .collect();
-        if let Some(label) = self.service.labels.0.get("io.rancher.os.after") {
-            names.extend(
-                label
-                    .split(',')
-                    .map(|name| name.trim().to_owned())
-                    .filter(|name| !name.is_empty()),
-            );
-        }
+        let own = self.service.keelson.after.0.iter();
+        let mut names: Vec<String> = own.map(|text| text.0.clone()).collect();
+        names.extend(self.label_list("io.rancher.os.after"));
         names
+    }
+
+    /// Names of services that only start after this one (RancherOS' label).
+    pub fn before(&self) -> Vec<String> {
+        self.label_list("io.rancher.os.before").collect()
+    }
+
+    /// Whether it is only there for others to refer to, and never runs by itself (RancherOS' label).
+    pub fn is_create_only(&self) -> bool {
+        self.label_is("io.rancher.os.createonly", "true")
+    }
+
+    /// Whether the definitions are read again when it has ended (RancherOS' label).
+    pub fn reloads_config(&self) -> bool {
+        self.label_is("io.rancher.os.reloadconfig", "true")
+    }
+
+    fn label_is(&self, label: &str, value: &str) -> bool {
+        let found = self.service.labels.0.get(label);
+        found.is_some_and(|found| found == value)
+    }
+
+    fn label_list(&self, label: &str) -> impl Iterator<Item = String> {
+        let names = self.service.labels.0.get(label).into_iter();
+        names
+            .flat_map(|names| names.split(','))
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
     }
 
     /// When it counts as ready.
     pub fn ready(&self) -> Ready {
-        let attached = self
-            .service
-            .labels
-            .0
-            .get("io.rancher.os.detach")
-            .is_some_and(|value| value == "false");
+        let attached = self.label_is("io.rancher.os.detach", "false");
         self.service.keelson.ready.unwrap_or(if attached {
             Ready::Exit
         } else {

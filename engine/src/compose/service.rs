@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for Dependencies {
 }
 
 /// `healthcheck`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// `[CMD, PROGRAM, ...]`, `[CMD-SHELL, LINE]`, `[NONE]`, or a line for the shell.
@@ -245,7 +245,7 @@ pub struct HealthCheck {
 }
 
 /// A directory of the host that is made before the service starts.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directory {
     /// Its path.
@@ -255,7 +255,7 @@ pub struct Directory {
 }
 
 /// What is run in the container when files of the host change.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnChange {
     /// A directory of the host.
@@ -265,7 +265,7 @@ pub struct OnChange {
 }
 
 /// `x-keelson`: what the Compose specification has no key for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extension {
     /// Services that this one waits for, until they are ready or have failed.
@@ -286,10 +286,13 @@ pub struct Extension {
     /// What is run in the container when the files of a directory of the host change.
     #[serde(default)]
     pub on_change: Vec<OnChange>,
+    /// What it writes to its root is kept over reboots.
+    #[serde(default)]
+    pub keep_root: bool,
 }
 
-/// One service, as it stands in the file. Values are taken literally: `$` has no meaning.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// One service, as it stands in the file, with the values of variables in it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // The Compose specification documents them under the same names.
 pub struct Service {

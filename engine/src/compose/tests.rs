@@ -11,7 +11,9 @@ fn one(body: &str) -> Definition {
         "services:\n  web:\n    image: keelson/web\n    command: [run]\n{}",
         indent(body)
     );
-    parse(Path::new("web.yml"), &text).unwrap().remove(0)
+    parse(Path::new("web.yml"), &text, &Environment::default())
+        .unwrap()
+        .remove(0)
 }
 
 fn error(body: &str) -> Failure {
@@ -19,7 +21,7 @@ fn error(body: &str) -> Failure {
         "services:\n  web:\n    image: keelson/web\n    command: [run]\n{}",
         indent(body)
     );
-    parse(Path::new("web.yml"), &text).unwrap_err()
+    parse(Path::new("web.yml"), &text, &Environment::default()).unwrap_err()
 }
 
 fn indent(body: &str) -> String {
@@ -29,7 +31,7 @@ fn indent(body: &str) -> String {
 #[test]
 fn every_key_is_understood() {
     let web = one(concat!(
-        "entrypoint: /bin/sh -c 'exec \"$0\" a\\ b'\n",
+        "entrypoint: /bin/sh -c 'exec \"$$0\" a\\ b'\n",
         "environment: {A: 1, B: yes, C: null, D: \"x=y\"}\n",
         "network_mode: host\npid: host\nipc: host\nuts: host\ncgroup: private\ncgroup_parent: user\n",
         "cap_add: [NET_ADMIN, cap_sys_time, CHOWN]\ncap_drop: [CHOWN]\n",
@@ -110,7 +112,12 @@ fn an_unknown_key_is_an_error_with_its_place() {
         failure.message
     );
     assert_eq!(failure.line, Some(6));
-    let failure = parse(Path::new("web.yml"), "servces:\n  a: {}\n").unwrap_err();
+    let failure = parse(
+        Path::new("web.yml"),
+        "servces:\n  a: {}\n",
+        &Environment::default(),
+    )
+    .unwrap_err();
     assert_eq!((failure.source.as_str(), failure.line), ("web", Some(1)));
 }
 
@@ -174,18 +181,18 @@ fn a_bad_value_is_an_error_with_its_place() {
 fn a_service_that_stands_twice_or_runs_nothing_is_refused() {
     let twice = "services:\n  a: {image: i, command: c}\n  a: {image: i, command: c}\n";
     assert!(
-        parse(Path::new("f.yml"), twice)
+        parse(Path::new("f.yml"), twice, &Environment::default())
             .unwrap_err()
             .message
             .contains("`a` stands twice")
     );
-    let nothing = "services:\n  a:\n    image: i\n";
-    let failure = parse(Path::new("f.yml"), nothing).unwrap_err();
+    let nothing = "services:\n  a:\n    image: keelson/i\n";
+    let failure = parse(Path::new("f.yml"), nothing, &Environment::default()).unwrap_err();
     assert!(failure.message.contains("nothing to run"));
     assert_eq!((failure.line, failure.column), (Some(2), Some(3)));
     let name = "services:\n  ../a: {image: i, command: c}\n";
     assert!(
-        parse(Path::new("f.yml"), name)
+        parse(Path::new("f.yml"), name, &Environment::default())
             .unwrap_err()
             .message
             .contains("is not a service name")
@@ -204,7 +211,7 @@ fn a_directory_is_read_as_far_as_it_can_be() {
     );
     write("notes.txt", "not a service");
     write("noise.yml", "\u{1}\u{2}[[[");
-    let loaded = load_directory(directory.path());
+    let loaded = load_all(directory.path(), Path::new("/nonexistent"));
     let names: Vec<_> = loaded
         .definitions
         .iter()
@@ -217,7 +224,12 @@ fn a_directory_is_read_as_far_as_it_can_be() {
         .map(|failure| failure.source.as_str())
         .collect();
     assert_eq!(sources, ["a", "b", "noise"]);
-    assert_eq!(load_directory(Path::new("/nonexistent")).failures.len(), 1);
+    assert_eq!(
+        load_all(Path::new("/nonexistent"), Path::new("/nonexistent"))
+            .failures
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -234,7 +246,7 @@ fn the_definitions_of_the_system_services_are_valid() {
     for entry in std::fs::read_dir(services).unwrap() {
         let file = entry.unwrap().path().join("service.yml");
         if let Ok(text) = std::fs::read_to_string(&file) {
-            parse(&file, &text).unwrap();
+            parse(&file, &text, &Environment::default()).unwrap();
         }
     }
 }
@@ -242,13 +254,13 @@ fn the_definitions_of_the_system_services_are_valid() {
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC*") {
-        let _ = parse(Path::new("f.yml"), &text);
+        let _ = parse(Path::new("f.yml"), &text, &Environment::default());
     }
 
     #[test]
     fn no_value_makes_the_reader_panic(key in "[a-z_]{1,12}", value in "[ -~]{0,20}") {
         let text = format!("services:\n  a:\n    image: i\n    command: c\n    {key}: {value}\n");
-        let _ = parse(Path::new("f.yml"), &text);
+        let _ = parse(Path::new("f.yml"), &text, &Environment::default());
     }
 
     #[test]
@@ -270,4 +282,59 @@ proptest! {
         let line = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
         prop_assert_eq!(crate::compose::lists::split_words(&line).unwrap(), words);
     }
+}
+
+#[test]
+fn variables_stand_in_values_of_every_kind_and_not_in_keys() {
+    let environment = Environment::parse("TAG=1.2\nPIDS=12\nYES=true\nDIR=/srv\n").unwrap();
+    let text = "services:\n  web:\n    image: registry/web:${TAG}\n    command: [run, \"$$HOME\", \"${NO:-x}\"]\n    pids_limit: ${PIDS}\n    read_only: ${YES}\n    environment: {A$B: \"$DIR\"}\n    volumes: [\"${DIR}:/data\"]\n    mem_limit: ${PIDS}m\n    healthcheck: {test: [CMD, x], retries: $PIDS}\n";
+    let web = parse(Path::new("web.yml"), text, &environment)
+        .unwrap()
+        .remove(0)
+        .service;
+    assert_eq!(web.image, "registry/web:1.2");
+    assert_eq!(web.command.0, ["run", "$HOME", "x"]);
+    assert_eq!((web.pids_limit, web.read_only), (Some(12), true));
+    assert_eq!(web.environment.0["A$B"], "/srv");
+    assert_eq!(web.volumes[0].source, "/srv");
+    assert_eq!(web.mem_limit.map(|size| size.0), Some(12 << 20));
+    assert_eq!(web.healthcheck.and_then(|check| check.retries), Some(12));
+
+    let wrong = "services:\n  web:\n    image: i\n    command: c\n    user: ${WHO:?set WHO}\n";
+    let failure = parse(Path::new("web.yml"), wrong, &environment).unwrap_err();
+    assert!(
+        failure.message.contains("WHO is not set: set WHO"),
+        "{failure:?}"
+    );
+    assert_eq!(failure.line, Some(5));
+}
+
+#[test]
+fn the_machines_own_services_come_after_those_of_the_image() {
+    let (image, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let write = |directory: &tempfile::TempDir, name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    };
+    write(
+        &image,
+        "a.yml",
+        "services:\n  a: {image: keelson/a, command: c}\n",
+    );
+    write(&own, "a.yml", "services:\n  a: {image: i}\n");
+    write(&own, "b.yml", "services:\n  b: {image: \"i:$TAG\"}\n");
+    write(&own, ".env", "OTHER=1\n");
+    let loaded = load_all(image.path(), own.path());
+    let names: Vec<_> = loaded
+        .definitions
+        .iter()
+        .map(|definition| (definition.name.as_str(), definition.own))
+        .collect();
+    assert_eq!(names, [("a", false), ("b", true)]);
+    assert!(loaded.failures[0].message.contains("already defined"));
+    assert!(loaded.warnings[0].contains("TAG"), "{:?}", loaded.warnings);
+
+    write(&own, ".env", "TAG\n");
+    let loaded = load_all(image.path(), own.path());
+    assert_eq!(loaded.failures[0].line, Some(1));
+    assert_eq!(loaded.definitions.len(), 2);
 }

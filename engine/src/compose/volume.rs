@@ -349,6 +349,19 @@ pub struct DeviceRule {
     pub permissions: String,
 }
 
+impl fmt::Display for DeviceRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number =
+            |number: Option<i64>| number.map_or("*".to_owned(), |number| number.to_string());
+        let (major, minor) = (number(self.major), number(self.minor));
+        write!(
+            formatter,
+            "{} {major}:{minor} {}",
+            self.kind, self.permissions
+        )
+    }
+}
+
 impl FromStr for DeviceRule {
     type Err = String;
 

@@ -92,8 +92,10 @@ impl Stored {
         let definition = Definition {
             name: self.key().to_owned(),
             kind: Kind::Container,
+            own: true,
             file: PathBuf::new(),
             positions: position::Keys::default(),
+            reasons: Vec::new(),
             service,
         };
         Ok(definition)

@@ -19,6 +19,8 @@ use std::time::Duration;
 pub enum Command {
     /// Its program is started.
     Start,
+    /// Its program is started, and comes to something: it is ready, or has failed.
+    Up,
     /// It ends, within this time if its own is not wanted.
     Stop(Option<Duration>),
     /// It ends and its program is started again.

@@ -37,6 +37,11 @@ pub struct Image {
     pub built_in: bool,
 }
 
+/// Whether a name means an image of the OS image.
+pub fn is_of_the_os(name: &str) -> bool {
+    name.starts_with("keelson/")
+}
+
 /// The images that clients have brought.
 pub fn store(options: &Options) -> Store {
     Store::new(options.state.join("images"))
@@ -87,6 +92,15 @@ fn from_store(image: keelson_image::Image) -> Image {
     }
 }
 
+/// An image of the OS image by its name, `keelson/NAME`.
+pub fn of_the_os(options: &Options, name: &str) -> Option<Image> {
+    let plain = name.strip_prefix("keelson/")?;
+    options
+        .image(name)
+        .is_dir()
+        .then(|| describe(options, plain))
+}
+
 fn built_in(options: &Options) -> Vec<Image> {
     let entries = fs::read_dir(&options.images)
         .into_iter()
@@ -99,12 +113,12 @@ fn built_in(options: &Options) -> Vec<Image> {
     names.sort();
     names
         .into_iter()
-        .map(|name| of_the_os(options, &name))
+        .map(|name| describe(options, &name))
         .collect()
 }
 
 /// An image of the OS: its number is the digest of a configuration that says whose it is.
-fn of_the_os(options: &Options, name: &str) -> Image {
+fn describe(options: &Options, name: &str) -> Image {
     let config = json!({ "Labels": { "io.keelson.image": name, "io.keelson.version": env!("CARGO_PKG_VERSION") } });
     let configuration = Configuration {
         architecture: "amd64".to_owned(),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::compose::Environment;
 use crate::compose::load::parse;
 use std::path::PathBuf;
 
@@ -6,7 +7,9 @@ const PROFILE: &[u8] = br#"{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [], "s
 
 fn config(body: &str) -> Config {
     let text = format!("services:\n  web:\n    image: keelson/web\n    command: [run]\n{body}");
-    let definition = parse(Path::new("web.yml"), &text).unwrap().remove(0);
+    let definition = parse(Path::new("web.yml"), &text, &Environment::default())
+        .unwrap()
+        .remove(0);
     let host = Host {
         image: Path::new("/nonexistent"),
         rootfs: Path::new("/run/x/rootfs"),

@@ -42,6 +42,9 @@ impl Engine {
                 if let Some(record) = legacy.records.remove(name) {
                     entry.record = record;
                 }
+                if let Some(trial) = &entry.record.trial {
+                    entry.pin(trial.new.clone());
+                }
                 if entry.record.id.is_empty() {
                     entry.record.id = id;
                 }

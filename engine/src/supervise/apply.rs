@@ -37,6 +37,7 @@ impl Engine {
         }
         self.log_may_have_changed(name, &before.state);
         self.container_may_have_changed(name, &before);
+        self.service_may_have_changed(name, &before);
         if let Some(pid) = created
             && let Some(at) = self.unclaimed.iter().position(|(other, _)| *other == pid)
             && let Some((_, ending)) = self.unclaimed.remove(at)
@@ -114,6 +115,9 @@ impl Engine {
     }
 
     fn create(&mut self, name: &str) {
+        if let Some(entry) = self.services.get_mut(name) {
+            entry.bring_up_to_date();
+        }
         let planned = self.plan(name);
         let Some(entry) = self.services.get_mut(name) else {
             return;

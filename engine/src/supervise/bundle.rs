@@ -1,13 +1,15 @@
 //! Makes the bundle of a container and the container itself.
 
-use super::Shared;
+use super::{Shared, image};
+use crate::choices::Pin;
 use crate::compose::Definition;
 use crate::compose::volume::Kind;
 use crate::containers::Stored;
+use crate::images::Image;
 use crate::lifecycle::Process;
 use crate::network::Wire;
 use crate::relay::terminal;
-use crate::rootfs::{self, Layers, make_directory};
+use crate::rootfs::{self, Layers, Writes, make_directory};
 use crate::runtime::Streams;
 use crate::spec::{self, Host};
 use anyhow::{Context, anyhow};
@@ -35,7 +37,7 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-fn permanent(key: &'static str) -> impl Fn(anyhow::Error) -> Fault {
+pub(super) fn permanent(key: &'static str) -> impl Fn(anyhow::Error) -> Fault {
     move |error| Fault {
         error,
         permanent: true,
@@ -49,6 +51,10 @@ pub(super) struct Plan {
     pub(super) definition: std::rc::Rc<Definition>,
     /// Of a container that a client made.
     pub(super) stored: Option<std::sync::Arc<Stored>>,
+    /// Of a service: the image that it was given in place of its definition's.
+    pub(super) pin: Option<Pin>,
+    /// Of a service: the name by which its image is held.
+    pub(super) lease: String,
     pub(super) streams: Streams,
     /// The process whose network namespace it joins.
     pub(super) network_of: Option<i32>,
@@ -61,10 +67,17 @@ pub(super) struct Plan {
 /// Makes a container; with a terminal, its master side comes too.
 pub(super) async fn create(
     shared: &Shared,
-    plan: Plan,
+    mut plan: Plan,
 ) -> Result<(Process, Option<OwnedFd>), Fault> {
+    let image = match &plan.stored {
+        None => Some(image::find(shared, &plan).await?),
+        Some(_) => None,
+    };
+    if let Some(image) = image.as_ref().filter(|image| !image.built_in) {
+        plan.definition = image::complete(&plan.definition, &image.config);
+    }
     let _turn = shared.making.acquire().await.context("the engine ends")?;
-    let (options, definition) = (&shared.options, &*plan.definition);
+    let (options, definition) = (&shared.options, plan.definition.clone());
     let (service, name) = (&definition.service, &definition.name);
     shared
         .runtime
@@ -73,11 +86,12 @@ pub(super) async fn create(
         .context("cannot remove what is left of an earlier container")?;
     let container = options.container(name);
     make_directory(&container)?;
-    make_directories(definition)?;
-    make_sources(shared, definition)?;
-    let config = match &plan.stored {
-        None => service_root(shared, &plan, &container)?,
-        Some(stored) => container_root(shared, &plan, stored, &container)?,
+    make_directories(&definition)?;
+    make_sources(shared, &definition)?;
+    let config = match (&plan.stored, &image) {
+        (Some(stored), _) => container_root(shared, &plan, stored, &container)?,
+        (None, Some(image)) => service_root(shared, &plan, image, &container)?,
+        (None, None) => return Err(anyhow!("it has no image").into()),
     };
     for warning in &config.warnings {
         shared.console.info(&format!("service {name}: {warning}"));
@@ -121,21 +135,34 @@ async fn create_with_terminal(
     }
 }
 
-/// The root of a service: read-only, or what is written to it is gone with the machine.
-fn service_root(shared: &Shared, plan: &Plan, container: &Path) -> Result<spec::Config, Fault> {
-    let service = &plan.definition.service;
-    let image = shared.options.image(&service.image);
-    if !image.is_dir() {
-        let error = anyhow!(
-            "there is no image `{}`: {} is not a directory",
-            service.image,
-            image.display()
-        );
-        return Err(permanent("image")(error));
+/// The root of a service: read-only, or what is written to it is gone with the machine unless it is to be kept.
+fn service_root(
+    shared: &Shared,
+    plan: &Plan,
+    image: &Image,
+    container: &Path,
+) -> Result<spec::Config, Fault> {
+    let (name, service) = (&plan.definition.name, &plan.definition.service);
+    if plan.definition.arguments().is_empty() {
+        let error = anyhow!("neither its definition nor its image names a program");
+        return Err(permanent("command")(error));
     }
-    let config = configure(shared, plan, &image, container, &[]).map_err(permanent(""))?;
+    image::renew_root(container, image)?;
+    let directory = rootfs::mount_image(container, &image.layers)?;
+    let config = configure(shared, plan, &directory, container, &[]).map_err(permanent(""))?;
     let targets = spec::mounts::targets(&config.json);
-    rootfs::mount_root(container, &image, &targets, service.read_only)?;
+    let writes = match (service.read_only, service.keelson.keep_root) {
+        (true, _) => Writes::None,
+        (false, false) => Writes::InMemory,
+        // What was written over one image makes no sense over another.
+        (false, true) => Writes::Kept(
+            shared
+                .options
+                .kept_root(name)
+                .join(image.id.replace(':', "-")),
+        ),
+    };
+    rootfs::mount_root(container, &directory, &targets, &writes)?;
     Ok(config)
 }
 

@@ -31,6 +31,7 @@ impl Engine {
         let (event, within, until) = match command {
             Command::Start => (Some(Event::Start), None, Until::Launched),
             Command::Stop(within) => (Some(Event::Stop), within, Until::Down),
+            Command::Up => (Some(Event::Start), None, Until::Settled),
             Command::Restart(within) => (Some(Event::Restart), within, Until::Settled),
             Command::Kill => {
                 self.tell_signal(&name, nix::libc::SIGKILL);
@@ -46,7 +47,7 @@ impl Engine {
         };
         if !self.is_container(&name) {
             let word = match command {
-                Command::Start => "started",
+                Command::Start | Command::Up => "started",
                 Command::Stop(_) => "stopped",
                 Command::Restart(_) => "restarted",
                 Command::Kill | Command::Signal(_) => "killed",
@@ -127,7 +128,7 @@ impl Engine {
         Ok(receiver)
     }
 
-    fn may_control(&self, name: &str) -> Result<(), Refusal> {
+    pub(super) fn may_control(&self, name: &str) -> Result<(), Refusal> {
         if let Some(entry) = self.services.get(name) {
             return match self.shutdown {
                 Some(_) => Err(Refusal::Failed("the system is going down".to_owned())),

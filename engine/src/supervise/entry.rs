@@ -2,6 +2,7 @@
 
 use super::containers::Answer;
 use super::worker::Job;
+use crate::choices::Pin;
 use crate::compose::Definition;
 use crate::containers::Stored;
 use crate::lifecycle::{Ending, Policy, State};
@@ -56,7 +57,18 @@ pub(super) type Exit = (Until, oneshot::Sender<i32>);
 /// One service.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// What it runs as.
     pub(super) definition: Rc<Definition>,
+    /// Of a service: its definition as it was last read.
+    pub(super) base: Rc<Definition>,
+    /// Of a service: the image that was chosen for it.
+    pub(super) pin: Option<Pin>,
+    /// It runs as it was defined before.
+    pub(super) outdated: bool,
+    /// Its root is thrown away when it has ended.
+    pub(super) discarding: bool,
+    /// Those who wait for what comes of a new image.
+    pub(super) trial_answers: Vec<Answer>,
     pub(super) policy: Policy,
     /// What is stored for the next engine.
     pub(super) record: Record,
@@ -98,9 +110,15 @@ impl Entry {
         dependents: BTreeSet<String>,
         jobs: mpsc::UnboundedSender<Job>,
     ) -> Self {
+        let definition = Rc::new(definition);
         Self {
             policy: Policy::of(&definition),
-            definition: Rc::new(definition),
+            base: definition.clone(),
+            definition,
+            pin: None,
+            outdated: false,
+            discarding: false,
+            trial_answers: Vec::new(),
             record: Record {
                 id: record::new_id(),
                 ..Record::default()

@@ -3,8 +3,9 @@
 //! - [`Engine`]: what it knows; [`Engine::run`] is the loop
 //! - `entry`: one service
 //! - `apply`: from an event to what has to be done; who may start
+//! - `definitions`: reads them again, and what people decide about services; `upgrade`: a service gets another image
 //! - `worker`: makes, starts and removes containers, one step after the other for each service; `bundle`: how one is
-//!   made; `files`: what it finds in `/etc`
+//!   made; `image`: what from; `files`: what it finds in `/etc`
 //! - `containers`: those that clients made; `change`: what is changed of one; `remove`: its end
 //! - `networks`: addresses and ports that containers have
 //! - `streams`: their output and input, and clients that are attached
@@ -13,7 +14,7 @@
 //! - `shutdown`: everything down, in reverse order, by a deadline
 //! - `words`: what services say and ask
 //! - `logs`: pipes, and who reads them
-//! - `view`: what the API shows; `control`: what its clients have done
+//! - `view`: what the API shows, `privileges` among it; `control`: what its clients have done
 
 mod adopt;
 mod apply;
@@ -21,23 +22,31 @@ mod bundle;
 mod change;
 mod containers;
 mod control;
+mod definitions;
 mod entry;
 mod files;
+mod image;
 mod logs;
 mod networks;
+mod privileges;
 mod remove;
 mod shutdown;
 mod start;
 mod streams;
 mod tell;
+mod upgrade;
 mod view;
 mod words;
 mod worker;
 
+pub(crate) use definitions::check;
 pub(crate) use entry::failed_start;
 pub use start::start;
+pub use upgrade::Trial;
+pub(crate) use upgrade::trial_lease;
 
 use crate::api;
+use crate::choices::Choices;
 use crate::clock::now_us;
 use crate::console::Console;
 use crate::events::Events;
@@ -140,6 +149,8 @@ struct Shared {
 pub struct Engine {
     shared: Rc<Shared>,
     services: BTreeMap<String, Entry>,
+    /// What people have decided about services.
+    choices: Choices,
     /// Files and services that cannot be used.
     broken: Vec<api::Failure>,
     /// What this engine and its predecessors printed.

@@ -4,6 +4,7 @@ use super::Engine;
 use super::containers::Answer;
 use super::entry::Until;
 use super::worker::dispose;
+use crate::choices::Choice;
 use crate::events::Attributes;
 use crate::lifecycle::Event;
 use crate::server::Refusal;
@@ -74,6 +75,11 @@ impl Engine {
         }
         self.tell(key, "destroy", Attributes::new());
         self.forget(key);
+        if self.is_service(key).is_ok()
+            && let Err(why) = self.decide(key, Choice::default())
+        {
+            self.shared.console.error(&why);
+        }
         let Some(mut entry) = self.services.remove(key) else {
             return;
         };

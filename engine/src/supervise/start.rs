@@ -4,8 +4,8 @@ use super::adopt::{Legacy, wait_for_runtimes};
 use super::apply::describe;
 use super::entry::Entry;
 use super::worker::work;
-use super::{Ears, Engine, Shared, containers};
-use crate::compose::{Definition, load_directory};
+use super::{Ears, Engine, Shared, containers, definitions};
+use crate::compose::Definition;
 use crate::console::Console;
 use crate::events::Events;
 use crate::link::{Incoming, Link};
@@ -192,10 +192,11 @@ fn assemble(
     shared: &Rc<Shared>,
     legacy: &mut Legacy,
 ) -> (Engine, Vec<tokio::task::JoinHandle<()>>) {
-    let mut loaded = load_directory(&shared.options.services);
-    loaded
-        .failures
-        .extend(graph::refuse_cycles(&mut loaded.definitions));
+    let loaded = definitions::load(&shared.options);
+    for warning in &loaded.warnings {
+        shared.console.info(warning);
+    }
+    let choices = definitions::choices(shared);
     for failure in &loaded.failures {
         shared
             .console
@@ -204,7 +205,9 @@ fn assemble(
     let mut dependents = graph::dependents(loaded.definitions.iter());
     let (mut services, mut workers) = (BTreeMap::new(), Vec::new());
     for definition in loaded.definitions {
-        let (entry, worker) = employ(shared, definition, &mut dependents);
+        let (mut entry, worker) = employ(shared, definition, &mut dependents);
+        let choice = choices.of(&entry.definition.name);
+        definitions::prepare(&mut entry, &choice, true);
         services.insert(entry.definition.name.clone(), entry);
         workers.push(worker);
     }
@@ -216,6 +219,7 @@ fn assemble(
     let engine = Engine {
         shared: shared.clone(),
         services,
+        choices,
         broken: loaded.failures,
         own_output: legacy.stored.remove(OWN_OUTPUT).map(Pipe::adopt),
         shutdown: None,

@@ -1,6 +1,7 @@
 //! What a container's standard streams are connected to, and clients that are attached to it.
 
 use super::bundle::Plan;
+use super::upgrade::trial_lease;
 use super::{Engine, Input};
 use crate::compose::{Kind, NetworkMode};
 use crate::lifecycle::State;
@@ -25,6 +26,11 @@ impl Engine {
         let hosts = self.known_hosts(name);
         let entry = self.services.get(name).context("it is gone")?;
         let (definition, stored) = (entry.definition.clone(), entry.stored.clone());
+        let pin = entry.pin.clone();
+        let lease = match entry.record.trial {
+            Some(_) => trial_lease(name),
+            None => name.to_owned(),
+        };
         if definition.kind == Kind::Service {
             self.listen(name)?;
         }
@@ -35,6 +41,8 @@ impl Engine {
         Ok(Plan {
             definition,
             stored,
+            pin,
+            lease,
             streams,
             network_of,
             wires,

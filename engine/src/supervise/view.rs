@@ -1,9 +1,9 @@
 //! What the API shows.
 
+use super::privileges::privileges;
 use super::{Engine, Entry};
 use crate::api;
 use crate::clock::now_us;
-use crate::docker::Command;
 use crate::docker::container::Container;
 use crate::graph::{self, Verdict};
 use crate::healthcheck::Check;
@@ -21,7 +21,6 @@ impl Engine {
             Request::Status(answer) => drop(answer.send(self.status())),
             Request::Boot(answer) => drop(answer.send(self.boot())),
             Request::Containers(answer) => drop(answer.send(self.containers())),
-            Request::Restart(name, answer) => self.control(name, Command::Restart(None), answer),
             Request::Control(name, command, answer) => self.control(name, command, answer),
             Request::Wait(name, condition, answer) => {
                 drop(answer.send(self.wait(&name, condition)));
@@ -59,6 +58,20 @@ impl Engine {
             Request::Networks(answer) => drop(answer.send(self.networks())),
             Request::AddNetwork(new, answer) => self.add_network(*new, answer),
             Request::RemoveNetwork(name, answer) => self.remove_network(&name, answer),
+            Request::Reload(answer) => drop(answer.send(self.reload(false))),
+            Request::Enable(name, enabled, answer) => {
+                drop(answer.send(self.enable(&name, enabled)));
+            }
+            Request::Up(name, answer) => self.up(name, answer),
+            Request::Down(name, answer) => self.down(name, answer),
+            Request::Choose(name, image, answer) => {
+                drop(answer.send(self.choose(&name, &image)));
+            }
+            Request::Upgrade {
+                name,
+                image,
+                answer,
+            } => self.upgrade(&name, &image, answer),
             Request::Events(answer) => drop(answer.send(self.shared.events.subscribe())),
         }
     }
@@ -124,16 +137,27 @@ impl Engine {
                 .map(|dependency| dependency.name.clone())
                 .collect(),
             after: definition.after(),
-            privileges: api::Privileges {
-                capabilities: definition.capabilities(),
-                privileged: definition.service.privileged,
-            },
+            privileges: privileges(definition),
+            file: Some(definition.file.display().to_string()),
+            own: definition.own,
+            enabled: self.choices.of(name).enabled,
+            next_image: self.next_image(entry),
+            outdated: entry.stored.is_none() && self.is_outdated(entry),
             memory_bytes: slices::memory_bytes(
                 &self.shared.options.cgroups,
                 definition.slice(),
                 &definition.name,
             ),
         }
+    }
+
+    /// The image that was chosen for the machine's next start, when that is another one.
+    fn next_image(&self, entry: &Entry) -> Option<String> {
+        let chosen = self.choices.of(&entry.definition.name).image;
+        let is_other =
+            entry.stored.is_none() && chosen != entry.pin && entry.record.trial.is_none();
+        let defined = &entry.base.service.image;
+        is_other.then(|| chosen.map_or_else(|| defined.clone(), |pin| pin.reference))
     }
 
     fn describe_state(&self, entry: &Entry) -> (api::State, Option<String>) {
@@ -250,6 +274,11 @@ fn broken(failure: &api::Failure) -> api::Service {
         depends_on: Vec::new(),
         after: Vec::new(),
         privileges: api::Privileges::default(),
+        file: failure.file.clone(),
+        own: false,
+        enabled: true,
+        next_image: None,
+        outdated: false,
         memory_bytes: None,
     }
 }

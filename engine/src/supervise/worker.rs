@@ -119,8 +119,12 @@ pub(super) async fn dispose(shared: &Shared, name: &str) -> anyhow::Result<()> {
         Ok(images.release(&key)?)
     })
     .await?;
-    let store = shared.options.containers();
-    tokio::task::spawn_blocking(move || store.empty_trash());
+    let (store, kept) = (shared.options.containers(), shared.options.kept_root(name));
+    tokio::task::spawn_blocking(move || {
+        store.empty_trash();
+        // Only services have one, and few of them.
+        let _ = std::fs::remove_dir_all(kept);
+    });
     Ok(())
 }
 

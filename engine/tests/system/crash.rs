@@ -74,7 +74,7 @@ fn no_line_of_output_is_lost_when_the_engine_is_killed() {
     // A log service that is never ready: this test reads the pipe in its place.
     let file = format!(
         "services:
-  counts: {{image: keelson/box, command: [sh, -c, 'i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done']}}
+  counts: {{image: keelson/box, command: [sh, -c, 'i=0; while :; do echo $$i; i=$$((i+1)); sleep 0.01; done']}}
   log: {{image: keelson/box, command: {PATIENT}, x-keelson: {{ready: notify}}}}
 "
     );

@@ -3,16 +3,18 @@
 //!
 //! - `world`: one engine and its surroundings
 //! - `pid1`: plays PID 1: keeps descriptors, reaps, starts the engine again
-//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`: the tests
+//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `definitions`, `upgrade`: the tests
 
 mod broken;
 mod crash;
+mod definitions;
 mod order;
 mod output;
 mod pid1;
 mod requests;
 mod restarts;
+mod upgrade;
 mod world;
 
 /// A loop that ends at once when it is asked to.
-const PATIENT: &str = "[sh, -c, \"trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done\"]";
+const PATIENT: &str = "[sh, -c, \"trap 'exit 0' TERM; while :; do sleep 1000 & wait $$!; done\"]";

@@ -42,7 +42,7 @@ impl World {
         }
         let directory = tempfile::tempdir().unwrap();
         let cgroup = separate(directory.path());
-        for name in ["services", "images", "run"] {
+        for name in ["services", "own", "images", "run"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
         make_image(&directory.path().join("images/box"));
@@ -88,6 +88,8 @@ impl World {
         command
             .arg("--services")
             .arg(path("services"))
+            .arg("--own-services")
+            .arg(path("own"))
             .arg("--images")
             .arg(path("images"));
         command
@@ -136,6 +138,25 @@ impl World {
         self.wait("the end of a process", || {
             (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
         });
+    }
+
+    /// The directory of an image, made when it is not there.
+    pub(crate) fn image(&self, name: &str) -> PathBuf {
+        let image = self.directory.path().join("images").join(name);
+        if !image.exists() {
+            make_image(&image);
+        }
+        image
+    }
+
+    /// Where the machine's own services are defined.
+    pub(crate) fn own_services(&self) -> PathBuf {
+        self.directory.path().join("own")
+    }
+
+    /// What outlives the machine's going down.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
     }
 
     pub(crate) fn init(&self) -> &Init {
@@ -213,17 +234,29 @@ impl World {
 
     /// One request to the API: status code and body. Waits for the engine when it is just starting.
     pub(crate) fn request(&self, method: &str, path: &str) -> (u16, String) {
+        self.send(method, path, "")
+    }
+
+    /// The same, with a body.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         self.wait("an answer of the API", || {
-            self.try_request(method, path).ok()
+            self.try_request(method, path, body).ok()
         })
     }
 
-    fn try_request(&self, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+    /// One request whose answer is left to be read.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<UnixStream> {
         let mut stream = UnixStream::connect(self.run().join("system.sock"))?;
+        let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )?;
+        Ok(stream)
+    }
+
+    fn try_request(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = self.ask(method, path, body)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let cut = || std::io::Error::other("the answer was cut");
