@@ -22,6 +22,12 @@ pub const SCRIPTS_DIRECTORY: &str = "scripts";
 pub const STARTED_FILE: &str = "started";
 /// In an instance's scripts: made when the last one has ended.
 pub const FINISHED_FILE: &str = "finished";
+/// Directory of the machine's own services, and of the variables in them.
+pub const SERVICES_DIRECTORY: &str = "services";
+/// What the files of services that come from the user-data begin with.
+pub const SERVICES_PREFIX: &str = "user-data-";
+/// In the directory of services: variables and their values.
+pub const SERVICES_ENVIRONMENT: &str = ".env";
 /// Directory of host keys and of settings for sshd.
 pub const SSH_DIRECTORY: &str = "ssh";
 

@@ -21,6 +21,21 @@ pub fn is_host(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
+/// Whether `name` can be the name of a variable (POSIX.1-2017, section 3.235).
+pub fn is_variable(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Whether `name` can be the name of a container: Docker's rule.
+pub fn is_container(name: &str) -> bool {
+    name.len() >= 2
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
 /// Whether `text` fits in a field of `/etc/passwd` and its like: no colon, no control character.
 pub fn is_field(text: &str) -> bool {
     !text.contains(':') && !text.chars().any(char::is_control)

@@ -15,6 +15,8 @@ pub(super) const APPLIED: &[&str] = &[
     "ssh_pwauth",
     "write_files",
     "runcmd",
+    "keelson",
+    "rancher",
 ];
 
 const NO_PACKAGES: &str = "there is no package manager; run it in a container instead";
@@ -120,8 +122,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("yum_repo_dir", NO_PACKAGES),
     ("yum_repos", NO_PACKAGES),
     ("zypper", NO_PACKAGES),
-    ("rancher", NOT_YET),
-    ("keelson", NOT_YET),
     ("coreos", OTHER_DISTRIBUTION),
     ("stages", OTHER_DISTRIBUTION),
 ];

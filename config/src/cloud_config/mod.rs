@@ -7,6 +7,7 @@
 //! - [`passwords`] for `password`, `chpasswd` and `ssh_pwauth`
 //! - [`files`] for `write_files`
 //! - [`commands`] for `runcmd`
+//! - [`services`] for `keelson` and `rancher`
 //! - [`keys`] says which top-level keys are applied
 
 mod authorized_keys;
@@ -15,6 +16,7 @@ mod files;
 mod groups;
 mod keys;
 mod passwords;
+mod services;
 mod user_settings;
 mod users;
 
@@ -23,6 +25,7 @@ pub(crate) use files::unpack_gzip;
 pub use files::{Owner, WriteFile};
 pub use groups::Group;
 pub use passwords::{PasswordChange, Secret};
+pub use services::{ServiceFile, Services};
 pub use users::{DefaultUser, User, UserEntry, UserPassword};
 
 use crate::diagnostic::Diagnostics;
@@ -59,6 +62,8 @@ pub struct CloudConfig {
     pub write_files: Vec<WriteFile>,
     /// Commands to run once.
     pub commands: Vec<Command>,
+    /// Services of the machine's own.
+    pub services: Services,
 }
 
 impl CloudConfig {
@@ -149,6 +154,7 @@ impl CloudConfig {
             .get("runcmd")
             .map(|node| commands::parse("runcmd", node, diagnostics))
             .unwrap_or_default();
+        config.services = services::parse(&top, diagnostics);
         Some(config)
     }
 

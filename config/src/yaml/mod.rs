@@ -6,14 +6,17 @@
 //! - [`node`]: the nodes of the tree
 //! - [`tree`]: from text to [`Node`]s, within limits
 //! - [`scalar`]: what a scalar means in YAML 1.1
+//! - [`write`]: and back to text
 //! - [`typed`]: nodes as the types a setting wants, with a diagnostic when they are something else
 
 mod node;
 mod scalar;
 mod tree;
 mod typed;
+mod write;
 
 pub use node::{Key, Node, Value};
 pub use scalar::Scalar;
 pub use tree::{MAX_DEPTH, MAX_NODES, Parsed, SyntaxError, parse};
 pub use typed::{Fields, boolean, integer, list, list_or_single, mapping, string, strings};
+pub use write::write;

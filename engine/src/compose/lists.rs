@@ -1,5 +1,6 @@
 //! Shapes that the Compose specification allows for one key: one or many, list or map.
 
+use super::environment::Environment;
 use super::values::Text;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -115,34 +116,58 @@ pub struct Pairs(pub BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Pairs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Variables(pairs) = Variables::deserialize(deserializer)?;
+        let all = pairs.into_iter();
+        Ok(Self(
+            all.map(|(key, value)| (key, value.unwrap_or_default()))
+                .collect(),
+        ))
+    }
+}
+
+/// The same, where a name may stand alone: its value is that of the configured environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variables(pub BTreeMap<String, Option<String>>);
+
+impl Variables {
+    /// All that have a value.
+    pub fn resolve(&self, environment: &Environment) -> Pairs {
+        let value = |(name, value): (&String, &Option<String>)| {
+            let value = value.as_deref().or_else(|| environment.get(name))?;
+            Some((name.clone(), value.to_owned()))
+        };
+        Pairs(self.0.iter().filter_map(value).collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Variables {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KeyValues;
         impl<'de> Visitor<'de> for KeyValues {
-            type Value = Pairs;
+            type Value = Variables;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a map, or a list of KEY=VALUE")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Pairs, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Variables, A::Error> {
                 let mut pairs = BTreeMap::new();
                 while let Some(Text(item)) = seq.next_element()? {
-                    let (key, value) = item.split_once('=').unwrap_or((&item, ""));
-                    insert(&mut pairs, key, value.to_owned())?;
+                    match item.split_once('=') {
+                        Some((key, value)) => insert(&mut pairs, key, Some(value.to_owned()))?,
+                        None => insert(&mut pairs, &item, None)?,
+                    }
                 }
-                Ok(Pairs(pairs))
+                Ok(Variables(pairs))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Variables, A::Error> {
                 let mut pairs = BTreeMap::new();
                 while let Some(Text(key)) = map.next_key()? {
                     let value: Option<Text> = map.next_value()?;
-                    insert(
-                        &mut pairs,
-                        &key,
-                        value.map(|text| text.0).unwrap_or_default(),
-                    )?;
+                    insert(&mut pairs, &key, value.map(|text| text.0))?;
                 }
-                Ok(Pairs(pairs))
+                Ok(Variables(pairs))
             }
         }
         deserializer.deserialize_any(KeyValues)
@@ -150,9 +175,9 @@ impl<'de> Deserialize<'de> for Pairs {
 }
 
 fn insert<E: de::Error>(
-    pairs: &mut BTreeMap<String, String>,
+    pairs: &mut BTreeMap<String, Option<String>>,
     key: &str,
-    value: String,
+    value: Option<String>,
 ) -> Result<(), E> {
     if key.is_empty() {
         return Err(E::custom("a name is missing before `=`"));

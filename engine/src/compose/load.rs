@@ -164,7 +164,8 @@ pub fn parse(
         failure(&stem(file), describe(&error), Some(file), place)
     })?;
     let mut definitions = Vec::new();
-    for (name, service) in parsed.services.0 {
+    for (name, mut service) in parsed.services.0 {
+        service.environment = service.given_environment.resolve(environment);
         let positions = position::keys_of(text, &name);
         let definition = Definition {
             reasons: position::reasons_of(text, &name),

@@ -1,6 +1,6 @@
 //! One service: every key that is understood. Others are errors.
 
-use super::lists::{CommandLine, OneOrMany, Ordered, Pairs};
+use super::lists::{CommandLine, OneOrMany, Ordered, Pairs, Variables};
 use super::network::NetworkMode;
 use super::values::{
     ByteSize, Capability, Cpus, Mode, Restart, Span, StopSignal, SwapLimit, Text, scalars, words,
@@ -301,7 +301,10 @@ pub struct Service {
     pub command: CommandLine,
     #[serde(default)]
     pub entrypoint: CommandLine,
-    #[serde(default)]
+    #[serde(default, rename = "environment")]
+    pub given_environment: Variables,
+    /// `given_environment` with the values of variables that are only named there.
+    #[serde(skip)]
     pub environment: Pairs,
     pub network_mode: Option<NetworkMode>,
     pub pid: Option<Namespace>,

@@ -15,8 +15,10 @@ use crate::options::Options;
 use crate::server::Refusal;
 use crate::{graph, images};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 /// Reads all definitions; services that wait for themselves are taken out.
@@ -79,6 +81,7 @@ impl Engine {
     /// more are stopped and removed; those that changed run on as they are until their next start. What a file that
     /// cannot be read any more defined goes on as it was.
     pub(super) fn reload(&mut self, starts: bool) -> Reloaded {
+        self.files = stamps(&self.shared.options);
         let loaded = load(&self.shared.options);
         for warning in &loaded.warnings {
             self.shared.console.info(warning);
@@ -260,7 +263,8 @@ impl Engine {
                 && entry.state().is_down()
                 && before.state.process().is_some()
         });
-        if has_ended && self.shutdown.is_none() {
+        let is_due = has_ended && self.shutdown.is_none();
+        if is_due && self.files != stamps(&self.shared.options) {
             self.reload(true);
         }
     }
@@ -275,6 +279,16 @@ impl Engine {
             drop(entry.jobs.send(Job::Remove));
         }
     }
+}
+
+/// The machine's own files, each with what changes with it.
+pub(super) fn stamps(options: &Options) -> BTreeMap<PathBuf, (SystemTime, u64)> {
+    let entries = fs::read_dir(&options.own_services).into_iter().flatten();
+    let stamp = |entry: fs::DirEntry| {
+        let metadata = entry.metadata().ok()?;
+        Some((entry.path(), (metadata.modified().ok()?, metadata.len())))
+    };
+    entries.flatten().filter_map(stamp).collect()
 }
 
 /// What was decided about services; what cannot be read is told.

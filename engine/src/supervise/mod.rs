@@ -63,8 +63,9 @@ use keelson_sys::control::{ToEngine, ToInit};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -151,6 +152,8 @@ pub struct Engine {
     services: BTreeMap<String, Entry>,
     /// What people have decided about services.
     choices: Choices,
+    /// The machine's own files of services, as they were when they were last read.
+    files: BTreeMap<PathBuf, (SystemTime, u64)>,
     /// Files and services that cannot be used.
     broken: Vec<api::Failure>,
     /// What this engine and its predecessors printed.

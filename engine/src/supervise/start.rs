@@ -192,6 +192,7 @@ fn assemble(
     shared: &Rc<Shared>,
     legacy: &mut Legacy,
 ) -> (Engine, Vec<tokio::task::JoinHandle<()>>) {
+    let files = definitions::stamps(&shared.options);
     let loaded = definitions::load(&shared.options);
     for warning in &loaded.warnings {
         shared.console.info(warning);
@@ -220,6 +221,7 @@ fn assemble(
         shared: shared.clone(),
         services,
         choices,
+        files,
         broken: loaded.failures,
         own_output: legacy.stored.remove(OWN_OUTPUT).map(Pipe::adopt),
         shutdown: None,

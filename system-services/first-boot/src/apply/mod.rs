@@ -6,11 +6,13 @@
 //! - [`users`]: users, groups, passwords, keys
 //! - [`files`]: files that a cloud-config writes
 //! - [`scripts`]: `runcmd` and user-data that is a script
+//! - [`services`]: services of the machine's own
 //! - [`names`]: the host's name
 
 mod files;
 mod names;
 mod scripts;
+mod services;
 mod users;
 
 use std::io;
@@ -173,6 +175,7 @@ fn apply_all(
             failed = true;
         }
     }
+    services::write(context.state, &config.services, report);
     let name = scripts::write(context.state, &meta.instance_id, config, user_data, report);
     // Whatever could not be written now may be writable at the next boot.
     failed |= report
@@ -219,6 +222,7 @@ fn start_afresh(state: &State, other_instance: bool, report: &mut Report) {
             Err(error) => report.error(format!("remove {}: {error}", path.display())),
         }
     }
+    services::remove(state, report);
     if !other_instance {
         return;
     }

@@ -1,4 +1,4 @@
-//! `runcmd`, and user-data that is a script: written here, run once by the console.
+//! `runcmd`, RancherOS' applications, and user-data that is a script: written here, run once by the console.
 
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use crate::state::State;
 
 /// Names of the scripts: they are run in this order, as in cloud-init.
 const USER_SCRIPT: &str = "part-001";
+const APPLICATIONS: &str = "rancher-services";
 const COMMANDS: &str = "runcmd";
 /// Scripts may hold secrets.
 const ACCESS: Access = Access::root(0o700);
@@ -28,8 +29,13 @@ pub(super) fn write(
     if let UserData::Script(script) = user_data {
         scripts.push((USER_SCRIPT, script.clone()));
     }
-    if !config.commands.is_empty() {
-        scripts.push((COMMANDS, shell::script(&config.commands).into_bytes()));
+    for (name, commands) in [
+        (APPLICATIONS, &config.services.applications),
+        (COMMANDS, &config.commands),
+    ] {
+        if !commands.is_empty() {
+            scripts.push((name, shell::script(commands).into_bytes()));
+        }
     }
     if scripts.is_empty() {
         return None;
