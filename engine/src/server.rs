@@ -19,7 +19,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use bollard_stubs::models::EventMessageTypeEnum;
+use bollard_stubs::models::{EndpointSettings, EventMessageTypeEnum};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -36,6 +36,8 @@ pub enum Refusal {
     Invalid(String),
     /// It cannot be done as things are.
     Conflict(String),
+    /// It is not done at all.
+    Forbidden(String),
     /// There is no service of that name.
     NoSuchService(String),
     /// It did not come up.
@@ -128,6 +130,26 @@ pub enum Request {
     Networks(oneshot::Sender<Vec<View>>),
     /// A network is made.
     AddNetwork(Box<New>, oneshot::Sender<Result<Network, Refusal>>),
+    /// A container is connected to a network.
+    JoinNetwork {
+        /// Its key.
+        key: String,
+        /// The network's name.
+        network: String,
+        /// What it asks of it.
+        settings: Box<EndpointSettings>,
+        /// When it is, for good.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// A container is disconnected from a network.
+    LeaveNetwork {
+        /// Its key.
+        key: String,
+        /// The network's name.
+        network: String,
+        /// When it is, for good.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// A network is removed.
     RemoveNetwork(String, oneshot::Sender<Result<(), Refusal>>),
     /// What happened, and what will.

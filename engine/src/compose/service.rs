@@ -286,7 +286,7 @@ pub struct Extension {
     /// What is run in the container when the files of a directory of the host change.
     #[serde(default)]
     pub on_change: Vec<OnChange>,
-    /// What it writes to its root is kept over reboots.
+    /// What it writes to its root is kept over reboots, unless its image is of the OS image.
     #[serde(default)]
     pub keep_root: bool,
 }

@@ -24,6 +24,7 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
     match refusal {
         Refusal::NoSuchService(name) => no_such_container(&name),
         Refusal::Invalid(why) => invalid(why),
+        Refusal::Forbidden(why) => error(StatusCode::FORBIDDEN, why),
         Refusal::Conflict(why) => error(StatusCode::CONFLICT, why),
         Refusal::Failed(why) => error(StatusCode::INTERNAL_SERVER_ERROR, why),
     }
@@ -143,10 +144,7 @@ mod tests {
         assert_eq!(status("/v1.24/info").await, StatusCode::BAD_REQUEST);
         assert_eq!(status("/v1.99/info").await, StatusCode::BAD_REQUEST);
         assert_eq!(status("/v1.45/swarm").await, StatusCode::NOT_IMPLEMENTED);
-        assert_eq!(
-            status("/networks/a/connect").await,
-            StatusCode::NOT_IMPLEMENTED
-        );
+        assert_eq!(status("/networks/a/b/c").await, StatusCode::NOT_IMPLEMENTED);
         assert_eq!(status("/plugins/a/json").await, StatusCode::NOT_FOUND);
         assert_eq!(status("/v1.45/nothing").await, StatusCode::NOT_FOUND);
         assert_eq!(status("/").await, StatusCode::NOT_FOUND);

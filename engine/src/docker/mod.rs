@@ -119,6 +119,8 @@ pub fn routes() -> Router<Context> {
                 "/networks/{name}",
                 get(networks::inspect).delete(networks::remove),
             )
+            .route("/networks/{name}/connect", post(networks::connect))
+            .route("/networks/{name}/disconnect", post(networks::disconnect))
             .route("/containers/json", get(list::list))
             .route("/containers/create", post(create::create))
             .route("/containers/prune", post(remove::prune))

@@ -1,6 +1,7 @@
 //! `/networks`: bridges that containers are connected to.
 
 use super::Context;
+use super::container::{self, Container};
 use super::error::{error, invalid, parse, refused};
 use super::filters::Filters;
 use super::list::pass_labels;
@@ -12,9 +13,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use bollard_stubs::models::{
-    EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest,
-    NetworkCreateResponse, NetworkInspect, NetworkPruneResponse, PortBinding, PortMap, PortSummary,
-    PortSummaryTypeEnum,
+    EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig,
+    NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
+    NetworkInspect, NetworkPruneResponse, PortBinding, PortMap, PortSummary, PortSummaryTypeEnum,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -259,6 +260,55 @@ pub(super) async fn remove(
     }
     remove_one(&context, &name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The one that is meant, and the container that a client means.
+async fn meant(
+    context: &Context,
+    network: &str,
+    container: Option<&str>,
+) -> Result<(String, Container), Refused> {
+    let Json(network) = inspect(State(context.clone()), Path(network.to_owned())).await?;
+    let name = network.name.unwrap_or_default();
+    let container = container::find(&context.engine, container.unwrap_or_default()).await?;
+    Ok((name, container))
+}
+
+pub(super) async fn connect(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Refused> {
+    let asked: NetworkConnectRequest = parse(&body)?;
+    let (network, container) = meant(&context, &name, Some(&asked.container)).await?;
+    if PREDEFINED.contains(&network.as_str()) {
+        let why = format!("container cannot be connected to the network {network}");
+        return Err(error(StatusCode::FORBIDDEN, why));
+    }
+    let request = |answer| Request::JoinNetwork {
+        key: container.key,
+        network,
+        settings: Box::new(asked.endpoint_config.unwrap_or_default()),
+        answer,
+    };
+    ask(&context.engine, request).await?.map_err(refused)?;
+    Ok(StatusCode::OK)
+}
+
+pub(super) async fn disconnect(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Refused> {
+    let asked: NetworkDisconnectRequest = parse(&body)?;
+    let (network, container) = meant(&context, &name, Some(&asked.container)).await?;
+    let request = |answer| Request::LeaveNetwork {
+        key: container.key,
+        network,
+        answer,
+    };
+    ask(&context.engine, request).await?.map_err(refused)?;
+    Ok(StatusCode::OK)
 }
 
 /// Networks that no container which runs is in.

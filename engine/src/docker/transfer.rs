@@ -91,8 +91,12 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Refused> {
 
 /// What the tool prints, as it comes.
 fn stream_out(running: Running, kind: &'static str) -> Response {
-    let body = stream::try_unfold(running, |mut running| async move {
+    let body = stream::try_unfold(running, move |mut running| async move {
         let piece = running.next().await?;
+        if piece.is_none() && running.has_failed() && kind == TAR {
+            // The client sees an answer that breaks off.
+            return Err(io::Error::other("the archive is not whole"));
+        }
         Ok::<_, io::Error>(piece.map(|piece| (piece, running)))
     });
     ([(header::CONTENT_TYPE, kind)], Body::from_stream(body)).into_response()
@@ -312,7 +316,15 @@ pub(super) async fn export(
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
     let container = container::find(&context.engine, &name).await?;
-    let root = root(&context, &container).await?;
+    let mut root = root(&context, &container).await?;
+    if container.service.pid.is_some() {
+        // Without what is mounted in it: volumes are not the container's own.
+        root = context
+            .paths
+            .options
+            .container(&container.key)
+            .join("rootfs");
+    }
     let mut command = tool::command(&context.paths.options);
     command
         .arg("export")

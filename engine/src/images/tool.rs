@@ -31,6 +31,7 @@ pub struct Running {
     child: Child,
     output: BufReader<ChildStdout>,
     first: Option<String>,
+    failed: bool,
 }
 
 /// A call, not begun yet. Its arguments follow.
@@ -82,6 +83,7 @@ impl Running {
             child,
             output: BufReader::new(stdout),
             first: None,
+            failed: false,
         })
     }
 
@@ -96,11 +98,16 @@ impl Running {
         let mut piece = vec![0; 64 * 1024];
         let length = self.output.read(&mut piece).await?;
         if length == 0 {
-            self.child.wait().await?;
+            self.failed = !self.child.wait().await?.success();
             return Ok(None);
         }
         piece.truncate(length);
         Ok(Some(piece))
+    }
+
+    /// Whether it has ended otherwise than well. What it printed says why, unless that is an archive.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// All that it prints; a failure as its last line is an error.

@@ -197,6 +197,29 @@ impl Switchboard {
         self.filter().await
     }
 
+    /// Disconnects a container that runs from one of its networks; `gateway` is where its packets go from now on.
+    ///
+    /// # Errors
+    /// What the kernel or iptables refused.
+    pub(crate) async fn disconnect(
+        &self,
+        pid: i32,
+        endpoint: &Endpoint,
+        gateway: Option<Ipv4Addr>,
+    ) -> anyhow::Result<()> {
+        let removed = self.wirer.remove(&endpoint.host_interface).await;
+        removed.with_context(|| {
+            format!(
+                "cannot disconnect a container from network {}",
+                endpoint.network
+            )
+        })?;
+        if let Some(gateway) = gateway {
+            self.wirer.route(pid, gateway).await?;
+        }
+        self.filter().await
+    }
+
     /// Brings the packet filter to what is decided.
     ///
     /// # Errors
@@ -210,7 +233,7 @@ impl Switchboard {
     /// # Errors
     /// What the kernel or iptables refused.
     pub(crate) async fn clear_away(&self, network: &Network) -> anyhow::Result<()> {
-        self.wirer.remove_bridge(network).await?;
+        self.wirer.remove(&network.bridge()).await?;
         self.filter().await
     }
 }

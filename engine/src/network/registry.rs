@@ -3,6 +3,7 @@
 use super::address::{free_subnet, routed};
 use super::firewall::{self, Forward};
 use super::ports::{reserve, reserve_one};
+use super::request::plain;
 use super::{Attachment, Connection, Endpoint, Network, New, Publish, Subnet, Wire};
 use crate::containers::{is_name, key, unix_us};
 use crate::record::new_id;
@@ -57,6 +58,12 @@ impl Networks {
                 .next()
                 .filter(|_| !name.is_empty() && alike.next().is_none())
         })
+    }
+
+    /// Whether what a client calls a network is that of this name. It may be there no more.
+    pub fn is(&self, called: &str, name: &str) -> bool {
+        let called = plain(called);
+        called == name || self.find(called).is_some_and(|found| found.name == name)
     }
 
     /// Decides on a new network. `routes` is the host's routing table, as `/proc/net/route` has it.
@@ -142,9 +149,8 @@ impl Networks {
         }
         let mut connection = Connection::default();
         for (number, attachment) in attachments.iter().enumerate() {
-            connection
-                .endpoints
-                .push(self.place(container, number, attachment)?);
+            let endpoint = self.place(container, number, attachment)?;
+            connection.endpoints.push(endpoint);
         }
         let mut sockets = Vec::new();
         for publish in ports.iter().filter(|_| !attachments.is_empty()) {
@@ -154,6 +160,54 @@ impl Networks {
         }
         self.hold(container, connection.clone(), sockets);
         Ok(connection)
+    }
+
+    /// Gives a container that runs an address in a further network.
+    ///
+    /// # Errors
+    /// What is not free, or not there.
+    pub fn join(&mut self, container: &str, attachment: &Attachment) -> anyhow::Result<Endpoint> {
+        let interfaces = self.connection(container).map(|connection| {
+            let all = connection.endpoints.iter();
+            all.map(|endpoint| endpoint.interface.clone())
+                .collect::<Vec<_>>()
+        });
+        let interfaces = interfaces.unwrap_or_default();
+        let number = (0..NETWORKS_MAX)
+            .find(|number| !interfaces.contains(&interface(*number)))
+            .with_context(|| format!("a container can be in {NETWORKS_MAX} networks"))?;
+        let endpoint = self.place(container, number, attachment)?;
+        let held = self
+            .held
+            .entry(container.to_owned())
+            .or_insert_with(|| Held {
+                connection: Connection::default(),
+                _ports: Vec::new(),
+            });
+        held.connection.endpoints.push(endpoint.clone());
+        self.used.insert(endpoint.network.clone());
+        Ok(endpoint)
+    }
+
+    /// Takes a container out of a network; its place there.
+    pub fn leave(&mut self, container: &str, network: &str) -> Option<Endpoint> {
+        let endpoints = &mut self.held.get_mut(container)?.connection.endpoints;
+        let at = endpoints
+            .iter()
+            .position(|endpoint| endpoint.network == network)?;
+        Some(endpoints.remove(at))
+    }
+
+    /// What a container has.
+    pub fn connection(&self, container: &str) -> Option<&Connection> {
+        self.held.get(container).map(|held| &held.connection)
+    }
+
+    /// Where a container's packets to the rest of the world go.
+    pub fn gateway(&self, container: &str) -> Option<Ipv4Addr> {
+        let wires = self.wires(self.connection(container)?);
+        let wire = wires.into_iter().find(|wire| wire.is_default)?;
+        Some(wire.endpoint.gateway)
     }
 
     /// Takes over what a container was given by an earlier engine. Ports that cannot be kept from others are told.
@@ -217,7 +271,7 @@ impl Networks {
             id: new_id(),
             network: network.name.clone(),
             network_id: network.id.clone(),
-            interface: format!("eth{number}"),
+            interface: interface(number),
             host_interface: format!("ke{}{number}", key(container)),
             address,
             prefix_len: network.subnet.prefix_len,
@@ -261,6 +315,11 @@ impl Networks {
         }
         firewall::rules(&networks, &forwards)
     }
+}
+
+/// A container's interface by its number.
+fn interface(number: usize) -> String {
+    format!("eth{number}")
 }
 
 #[cfg(test)]
@@ -320,6 +379,27 @@ mod tests {
         assert!(networks.connect("d", &[outside], &[]).is_err());
         let missing = networks.connect("d", &[attachment("nope", None)], &[]);
         assert_eq!(missing.unwrap_err().to_string(), "network nope not found");
+    }
+
+    #[test]
+    fn a_container_joins_and_leaves_while_it_runs() {
+        let mut networks = Networks::new(Vec::new());
+        networks.add(named("one"), "").unwrap();
+        networks.add(named("two"), "").unwrap();
+        let bridge = attachment("bridge", None);
+        networks
+            .connect("a", std::slice::from_ref(&bridge), &[])
+            .unwrap();
+        let one = networks.join("a", &attachment("one", None)).unwrap();
+        assert_eq!(one.interface, "eth1");
+        assert_eq!(networks.gateway("a"), Some([10, 213, 0, 1].into()));
+        assert!(networks.leave("a", "bridge").is_some());
+        assert!(networks.leave("a", "bridge").is_none());
+        assert_eq!(networks.gateway("a"), Some([10, 213, 1, 1].into()));
+        // The number is free again.
+        let two = networks.join("a", &attachment("two", None)).unwrap();
+        assert_eq!(two.interface, "eth0");
+        assert_eq!(networks.members("two").count(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{Endpoint, Network};
 use anyhow::{Context, bail};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::Command;
@@ -13,6 +14,13 @@ pub(crate) struct Wire {
     pub(super) endpoint: Endpoint,
     /// The container's packets to the rest of the world leave here.
     pub(super) is_default: bool,
+}
+
+impl Wire {
+    /// Whether it leads to this place.
+    pub(crate) fn is_of(&self, endpoint: &Endpoint) -> bool {
+        self.endpoint.id == endpoint.id
+    }
 }
 
 /// Who makes them.
@@ -56,13 +64,26 @@ impl Wirer {
         run(command).await
     }
 
-    /// Removes a network's bridge, if there is one.
+    /// Removes an interface of the host, if it is there: a bridge, or a container's with what is at its other end.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) async fn remove_bridge(&self, network: &Network) -> anyhow::Result<()> {
+    pub(super) async fn remove(&self, interface: &str) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
-        command.arg("remove-bridge").arg(network.bridge());
+        command.arg("remove").arg(interface);
+        run(command).await
+    }
+
+    /// Has the packets of a container to the rest of the world go to `gateway`.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) async fn route(&self, pid: i32, gateway: Ipv4Addr) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("route")
+            .arg(pid.to_string())
+            .arg(gateway.to_string());
         run(command).await
     }
 }

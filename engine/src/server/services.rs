@@ -186,6 +186,7 @@ fn refused(refusal: Refusal) -> Refused {
             Refused(StatusCode::NOT_FOUND, format!("no such service: {name}"))
         }
         Refusal::Invalid(why) => bad(&why),
+        Refusal::Forbidden(why) => Refused(StatusCode::FORBIDDEN, why),
         Refusal::Conflict(why) => Refused(StatusCode::CONFLICT, why),
         Refusal::Failed(why) => failed(&why),
     }

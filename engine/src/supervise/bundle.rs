@@ -151,7 +151,8 @@ fn service_root(
     let directory = rootfs::mount_image(container, &image.layers)?;
     let config = configure(shared, plan, &directory, container, &[]).map_err(permanent(""))?;
     let targets = spec::mounts::targets(&config.json);
-    let writes = match (service.read_only, service.keelson.keep_root) {
+    let keeps = service.keelson.keep_root && !image.built_in;
+    let writes = match (service.read_only, keeps) {
         (true, _) => Writes::None,
         (false, false) => Writes::InMemory,
         // What was written over one image makes no sense over another.

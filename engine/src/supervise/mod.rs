@@ -7,7 +7,7 @@
 //! - `worker`: makes, starts and removes containers, one step after the other for each service; `bundle`: how one is
 //!   made; `image`: what from; `files`: what it finds in `/etc`
 //! - `containers`: those that clients made; `change`: what is changed of one; `remove`: its end
-//! - `networks`: addresses and ports that containers have
+//! - `networks`: addresses and ports that containers have; `connect`: further ones while they run
 //! - `streams`: their output and input, and clients that are attached
 //! - `tell`: what becomes an event
 //! - `adopt`: goes on where an earlier engine was killed
@@ -20,6 +20,7 @@ mod adopt;
 mod apply;
 mod bundle;
 mod change;
+mod connect;
 mod containers;
 mod control;
 mod definitions;
@@ -107,6 +108,13 @@ enum Input {
     Updated {
         service: String,
         result: anyhow::Result<()>,
+        answer: containers::Answer,
+    },
+    /// A container is connected to a network, or could not be.
+    Connected {
+        service: String,
+        network: String,
+        result: Result<(), crate::server::Refusal>,
         answer: containers::Answer,
     },
     /// A container that is to end can move again.
@@ -257,6 +265,12 @@ impl Engine {
                 result,
                 answer,
             } => self.updated(&service, result, answer),
+            Input::Connected {
+                service,
+                network,
+                result,
+                answer,
+            } => self.joined_network(&service, &network, result, answer),
             Input::Thawed {
                 service,
                 command,

@@ -87,7 +87,7 @@ impl Engine {
         });
     }
 
-    fn tell_members(&self, name: &str, action: &str, endpoints: &[Endpoint]) {
+    pub(super) fn tell_members(&self, name: &str, action: &str, endpoints: &[Endpoint]) {
         let Some(entry) = self.services.get(name) else {
             return;
         };
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// Tells the others in these networks what has changed.
-    fn rename_hosts(&self, changed: &str, endpoints: &[Endpoint]) {
+    pub(super) fn rename_hosts(&self, changed: &str, endpoints: &[Endpoint]) {
         let mut others = std::collections::BTreeSet::new();
         {
             let networks = self.shared.switchboard.networks.borrow();
@@ -167,21 +167,24 @@ impl Engine {
             }
         }
         for other in others.iter().filter(|other| *other != changed) {
-            let entry = self.services.get(other);
-            let Some((entry, stored)) =
-                entry.and_then(|entry| Some((entry, entry.stored.as_ref()?)))
-            else {
-                continue;
-            };
-            let container = self.shared.options.container(other);
-            let hosts = self.known_hosts(other);
-            if let Err(error) = files::rewrite_hosts(stored, &entry.definition, &container, &hosts)
-            {
-                self.shared.console.error(&format!(
-                    "container {}: cannot tell it who is in its network: {error:#}",
-                    entry.title()
-                ));
-            }
+            self.rewrite_hosts(other);
+        }
+    }
+
+    /// Tells a container that runs who is in its networks.
+    pub(super) fn rewrite_hosts(&self, name: &str) {
+        let entry = self.services.get(name);
+        let Some((entry, stored)) = entry.and_then(|entry| Some((entry, entry.stored.as_ref()?)))
+        else {
+            return;
+        };
+        let container = self.shared.options.container(name);
+        let hosts = self.known_hosts(name);
+        if let Err(error) = files::rewrite_hosts(stored, &entry.definition, &container, &hosts) {
+            self.shared.console.error(&format!(
+                "container {}: cannot tell it who is in its network: {error:#}",
+                entry.title()
+            ));
         }
     }
 

@@ -57,6 +57,17 @@ impl Engine {
             }
             Request::Networks(answer) => drop(answer.send(self.networks())),
             Request::AddNetwork(new, answer) => self.add_network(*new, answer),
+            Request::JoinNetwork {
+                key,
+                network,
+                settings,
+                answer,
+            } => self.join_network(&key, &network, *settings, answer),
+            Request::LeaveNetwork {
+                key,
+                network,
+                answer,
+            } => self.leave_network(&key, &network, answer),
             Request::RemoveNetwork(name, answer) => self.remove_network(&name, answer),
             Request::Reload(answer) => drop(answer.send(self.reload(false))),
             Request::Enable(name, enabled, answer) => {

@@ -13,6 +13,7 @@
 //! * [`system_docker`]: the system engine by Docker's own command line
 //! * [`system_images`]: its images
 //! * [`system_networks`]: networks and published ports of its containers
+//! * [`system_services`]: services of the machine's own, and services that get other images
 
 pub mod abuse;
 pub mod bare;
@@ -27,6 +28,7 @@ pub mod system_containers;
 pub mod system_docker;
 pub mod system_images;
 pub mod system_networks;
+pub mod system_services;
 
 use crate::harness::lab::Lab;
 
@@ -92,6 +94,11 @@ pub fn all() -> Vec<Test> {
         system_networks:
             containers_meet_in_networks_and_are_reached_at_published_ports
             docker_compose_runs_a_project_on_the_system_engine;
+        system_services:
+            a_compose_file_becomes_a_service_that_is_upgraded_and_goes_back_by_itself
+            the_network_service_is_upgraded_and_applications_do_not_notice
+            console_and_user_engine_are_switched_and_keep_what_is_theirs
+            services_of_a_cloud_config_run_where_rancheros_ran_them;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

@@ -65,6 +65,17 @@ pub(super) fn a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostna
     ssh.check(&format!("{system} --name passing --rm {own} sleep 1000000"))?;
     ssh.check("system-docker exec kept sh -c 'echo silver >/data/chest; echo written >/own'")?;
     ssh.check("system-docker stop --time 1 stopped && system-docker wait ended")?;
+    let file = "services: {own: {image: keelson/console, command: [sleep, '100000'], stop_signal: KILL}, off: {image: keelson/console, command: [sleep, '100000'], stop_signal: KILL}}";
+    ssh.run_with(
+        "keelson service enable --now -",
+        file.as_bytes(),
+        SETTLE_DEADLINE,
+    )?;
+    ssh.check("keelson service disable off && system-docker export network | system-docker import - new/network")?;
+    ssh.check_within(
+        "keelson service upgrade network --image new/network",
+        SETTLE_DEADLINE,
+    )?;
     let host_key = ssh.host_key()?;
     let log_line = first_log_line(&ssh, "docker")?;
     // The connection may end before the command does.
@@ -108,6 +119,13 @@ pub(super) fn a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostna
     ensure!(
         written == "silver written",
         "the system engine's volume and container hold {written:?}"
+    );
+    let services = ssh.check(
+        "keelson service ls --all | awk '/^(network|off|own) / { print $1, $2 }'; keelson service ls | grep -o new/network",
+    )?;
+    ensure!(
+        services == "network ready\noff stopped\nown ready\nnew/network",
+        "the services are: {services:?}"
     );
     let now = first_log_line(&ssh, "docker")?;
     ensure!(

@@ -8,7 +8,7 @@ use crate::harness::registry::Registry;
 use crate::harness::ssh::Ssh;
 
 /// Writes what is said of registries: a container that has the directory can.
-fn trust(ssh: &Ssh, registry: &Registry) -> Result<()> {
+pub(super) fn trust(ssh: &Ssh, registry: &Registry) -> Result<()> {
     let text = format!(
         "registries: {{\\\"127.0.0.1:{}\\\": {{insecure: true}}}}",
         registry.port

@@ -95,6 +95,27 @@ pub(super) fn containers_meet_in_networks_and_are_reached_at_published_ports(
     ssh.check("system-docker network create --internal inner")?;
     ssh.check_fails(&format!("system-docker run --rm --network inner {ping}"))?;
 
+    // Who joins later is reached like the others, and who leaves is not.
+    ssh.check(&format!(
+        "system-docker run -d --name late {image} sleep 1000 && system-docker network connect --alias tardy back late"
+    ))?;
+    says(&ssh, &format!("exec late {fetch} http://web/"), "hello")?;
+    ssh.check("system-docker exec web busybox ping -c 1 -W 5 tardy")?;
+    let (_, twice) = ssh.check_fails("system-docker network connect back late")?;
+    ensure!(twice.contains("already exists in network back"), "{twice}");
+    ssh.check("system-docker network disconnect bridge late")?;
+    ssh.check("system-docker exec late busybox ping -c 1 -W 5 10.0.2.2")?;
+    let (_, gone) = ssh.check_fails("system-docker network disconnect bridge late")?;
+    ensure!(
+        gone.contains("is not connected to network bridge"),
+        "{gone}"
+    );
+    ssh.check("system-docker restart --time 0 late")?;
+    let networks =
+        "inspect late --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}'";
+    says(&ssh, networks, "back")?;
+    ssh.check("system-docker rm -f late")?;
+
     // A port belongs to one, also when the engine that gave it is dead.
     observer.run("kill -9 $(pidof keelson-engine)", DEADLINE)?;
     let (_, taken) = ssh.check_fails(&format!("system-docker run --rm -p 8080:80 {image} true"))?;

@@ -71,8 +71,9 @@ struct Console {
     root: Tree,
     accounts: Accounts,
     scripts: Scripts,
-    /// sshd is the first one.
+    /// sshd is the first one, when there is one.
     children: Vec<Child>,
+    has_sshd: bool,
     ready: bool,
 }
 
@@ -97,6 +98,7 @@ pub(crate) fn run() -> Result<()> {
             },
         )?,
         children: Vec::new(),
+        has_sshd: false,
         ready: false,
     };
     console.configure();
@@ -181,10 +183,19 @@ impl Console {
         // The gettys first: making host keys takes a moment at the first boot.
         let gettys: Vec<Child> = gettys.collect();
         make_host_keys();
-        let sshd = [SSHD, "-D", "-e"].map(str::to_owned).to_vec();
-        self.children
-            .push(Child::start("sshd", sshd, Instant::now()));
+        self.has_sshd = Path::new(SSHD).exists();
+        if self.has_sshd {
+            let sshd = [SSHD, "-D", "-e"].map(str::to_owned).to_vec();
+            self.children
+                .push(Child::start("sshd", sshd, Instant::now()));
+        }
         self.children.extend(gettys);
+        if !self.has_sshd {
+            log::warning(&format!(
+                "this console has no {SSHD}: people log in at the machine only, until it is installed and the console started again"
+            ));
+            self.be_ready();
+        }
     }
 
     /// When something is due that no event announces.
@@ -203,7 +214,7 @@ impl Console {
                 self.configure();
                 make_host_keys();
                 // It reads its settings and keys again; those who are logged in stay.
-                if let Some(sshd) = self.children.first() {
+                if let Some(sshd) = self.children.first().filter(|_| self.has_sshd) {
                     sshd.signal(Signal::SIGHUP);
                 }
                 self.scripts.look(Instant::now());

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 /// Paths in the container. Each can be set, for tests.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// `KEELSON_DOCKER_CONTAINERD`
+    /// `KEELSON_DOCKER_CONTAINERD`; looked for in `PATH`: an engine of another image has it elsewhere.
     pub containerd: PathBuf,
-    /// `KEELSON_DOCKER_DOCKERD`
+    /// `KEELSON_DOCKER_DOCKERD`; the same.
     pub dockerd: PathBuf,
     /// `KEELSON_DOCKER_RUN_DIRECTORY`: dockerd's own, in memory.
     pub run_directory: PathBuf,
@@ -30,8 +30,8 @@ impl Paths {
             env::var_os(name).map_or_else(|| default.into(), PathBuf::from)
         };
         Self {
-            containerd: path("KEELSON_DOCKER_CONTAINERD", "/usr/bin/containerd"),
-            dockerd: path("KEELSON_DOCKER_DOCKERD", "/usr/sbin/dockerd"),
+            containerd: path("KEELSON_DOCKER_CONTAINERD", "containerd"),
+            dockerd: path("KEELSON_DOCKER_DOCKERD", "dockerd"),
             run_directory: path("KEELSON_DOCKER_RUN_DIRECTORY", "/run/docker"),
             containerd_socket: path(
                 "KEELSON_DOCKER_CONTAINERD_SOCKET",

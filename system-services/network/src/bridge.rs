@@ -18,7 +18,8 @@ use std::os::fd::AsRawFd;
 pub const USAGE: &str = "\
 usage: keelson-network connect --pid NUMBER --bridge NAME --bridge-address ADDRESS/BITS --host-interface NAME
                                --interface NAME --address ADDRESS/BITS --mac ADDRESS [--default-route]
-       keelson-network remove-bridge NAME";
+       keelson-network remove INTERFACE
+       keelson-network route PID GATEWAY";
 
 /// An IPv4 address, and how many bits of it are the network's.
 pub type Address = (Ipv4Addr, u8);
@@ -122,18 +123,35 @@ pub async fn connect(link: &Link) -> Result<()> {
     configured.with_context(|| format!("cannot configure {}", link.interface))
 }
 
-/// Removes a bridge, if it is there.
+/// Removes an interface, if it is there; one end of a pair takes the other with it.
 ///
 /// # Errors
 /// What the kernel refused.
-pub async fn remove(bridge: &str) -> Result<()> {
+pub async fn remove(interface: &str) -> Result<()> {
     let host = netlink()?;
-    match index(&host, bridge).await? {
+    match index(&host, interface).await? {
         None => Ok(()),
         Some(index) => {
             let removed = host.link().del(index).execute().await;
-            removed.with_context(|| format!("cannot remove the bridge {bridge}"))
+            removed.with_context(|| format!("cannot remove {interface}"))
         }
+    }
+}
+
+/// Has the container of a process reach the rest of the world by `gateway`; fine when it does already. This thread is
+/// in the container's network namespace afterwards.
+///
+/// # Errors
+/// What the kernel refused.
+pub async fn route(pid: u32, gateway: Ipv4Addr) -> Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).context("the process has ended")?;
+    setns(&namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")?;
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(gateway)
+        .build();
+    match netlink()?.route().add(route).execute().await {
+        Err(error) if is(&error, libc::EEXIST) => Ok(()),
+        other => other.context("cannot set the default route"),
     }
 }
 

@@ -39,10 +39,18 @@ fn run() -> Result<()> {
             let link = bridge::Link::parse(parser).context(bridge::USAGE)?;
             return runtime.block_on(bridge::connect(&link));
         }
-        Some(word) if word == "remove-bridge" => {
+        Some(word) if word == "remove" => {
             let name = arguments.nth(1).and_then(|name| name.into_string().ok());
             let name = name.context(bridge::USAGE)?;
             return runtime.block_on(bridge::remove(&name));
+        }
+        Some(word) if word == "route" => {
+            let mut next = |at| arguments.nth(at)?.into_string().ok();
+            let (pid, gateway) = (next(1), next(0));
+            let pid = pid.and_then(|pid| pid.parse().ok());
+            let gateway = gateway.and_then(|gateway| gateway.parse().ok());
+            let (pid, gateway) = pid.zip(gateway).context(bridge::USAGE)?;
+            return runtime.block_on(bridge::route(pid, gateway));
         }
         _ => {}
     }

@@ -1,0 +1,271 @@
+//! Services of the machine's own, and services that get other images.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::harness::docker;
+use crate::harness::lab::{Lab, SETTLE_DEADLINE};
+use crate::harness::registry::Registry;
+use crate::harness::seed;
+use crate::harness::ssh::Ssh;
+use crate::harness::status::Status;
+
+const SCRIPT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A service that says what it is every second until it is stopped.
+const FILE: &str = "\
+services:
+  buoy:
+    image: ${REGISTRY}/buoy:1
+    environment: {WORD: \"${WORD:-none}\"}
+    network_mode: host
+    restart: always
+    stop_signal: KILL
+    healthcheck: {test: [CMD, test, -e, /tmp/up], start_interval: 100ms}
+    x-keelson: {ready: health, start_timeout: 15s}
+";
+
+/// Images of the registry: 1 and 2 come up, 3 does not.
+fn push_images(ssh: &Ssh, registry: &str) -> Result<()> {
+    docker::import(ssh)?;
+    for (tag, script) in [
+        (
+            "1",
+            "touch /tmp/up; while :; do echo one $WORD; sleep 1; done",
+        ),
+        (
+            "2",
+            "touch /tmp/up; while :; do echo two $WORD; sleep 1; done",
+        ),
+        ("3", "sleep 1; exit 7"),
+    ] {
+        let name = format!("{registry}/buoy:{tag}");
+        ssh.check(&format!(
+            "docker create --name make {} true >/dev/null && docker commit --change 'CMD [\"sh\", \"-c\", \"{script}\"]' make {name} >/dev/null && docker rm make >/dev/null && docker push --quiet {name}",
+            docker::IMAGE
+        ))?;
+    }
+    Ok(())
+}
+
+fn image_of(ssh: &Ssh, service: &str) -> Result<String> {
+    ssh.check(&format!(
+        "keelson service ls --all | awk '$1 == \"{service}\" {{ print $(NF) }}'"
+    ))
+}
+
+pub(super) fn a_compose_file_becomes_a_service_that_is_upgraded_and_goes_back_by_itself(
+    lab: &mut Lab,
+) -> Result<()> {
+    let (_vm, ssh, _observer) = lab.observed()?;
+    let registry = Registry::start()?;
+    let _forwarded = ssh.reverse(registry.port)?;
+    let address = format!("127.0.0.1:{}", registry.port);
+    push_images(&ssh, &address)?;
+    ssh.check(&format!(
+        "sudo mkdir -p /state/config/services && printf 'REGISTRY={address}\\nWORD=oak\\n' | sudo tee /state/config/services/.env"
+    ))?;
+    super::system_images::trust(&ssh, &registry)?;
+
+    // Wrong files name the place and change nothing.
+    let wrong = FILE.replace("restart:", "restrat:");
+    let output = ssh.run_with(
+        "keelson service enable -",
+        wrong.as_bytes(),
+        SCRIPT_DEADLINE,
+    )?;
+    let said = &output.stderr;
+    ensure!(
+        !output.status.success() && said.contains("services.yml:6:5"),
+        "{said}"
+    );
+
+    // From a URL, as from a file: the image is fetched when the service is first started.
+    ssh.run_with(
+        "cat >/home/keelson/buoy.yml",
+        FILE.as_bytes(),
+        SCRIPT_DEADLINE,
+    )?;
+    ssh.check(&format!(
+        "docker run -d --name web --network host -v /home/keelson:/srv {} httpd -f -p 127.0.0.1:8765 -h /srv",
+        docker::IMAGE
+    ))?;
+    let enabled = ssh.check_within(
+        "keelson service enable --now http://127.0.0.1:8765/buoy.yml",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(enabled == "buoy: enabled\nbuoy: up", "{enabled}");
+    let said = ssh.follow("keelson service logs -f buoy")?;
+    let next = |word: &str| {
+        let found = std::iter::from_fn(|| said.next(Duration::from_secs(30)))
+            .find(|line| line.contains(word));
+        found.with_context(|| format!("the service never said `{word}`"))
+    };
+    next("one oak")?;
+
+    ssh.check_within(
+        &format!("keelson service upgrade buoy --image {address}/buoy:2"),
+        SCRIPT_DEADLINE,
+    )?;
+    next("two oak")?;
+    let (_, why) = ssh.check_fails(&format!(
+        "keelson service upgrade buoy --image {address}/buoy:3"
+    ))?;
+    ensure!(
+        why.contains("did not come up") && why.contains("exit status 7") && why.contains("back on"),
+        "{why}"
+    );
+    let service = Status::read(&ssh)?;
+    let buoy = service.service("buoy")?;
+    ensure!(buoy.state == "ready", "{}", buoy.state);
+    next("two oak")?;
+    let (_, used) = ssh.check_fails(&format!("system-docker rmi {address}/buoy:2"))?;
+    ensure!(used.contains("buoy"), "{used}");
+
+    let (_, own) = ssh.check_fails("keelson service rm log")?;
+    ensure!(own.contains("belongs to the OS image"), "{own}");
+    ssh.check("keelson service rm buoy")?;
+    let left = ssh.check("keelson service ls --all --json | grep -c buoy || true")?;
+    ensure!(left == "0", "{left}");
+    Ok(())
+}
+
+pub(super) fn the_network_service_is_upgraded_and_applications_do_not_notice(
+    lab: &mut Lab,
+) -> Result<()> {
+    let (_vm, ssh, _observer) = lab.observed()?;
+    docker::import(&ssh)?;
+    docker::run_detached(
+        &ssh,
+        "--name app --publish 8080:80 --volume /home/keelson/page:/srv tests/busybox httpd -f -h /srv",
+    )?;
+    let before = docker::life(&ssh, "app")?;
+    let addresses = "ip -4 -brief address show scope global | grep -v kb- | sort";
+    let had = ssh.check(addresses)?;
+    // The same program, in an image of its own; and one that has no such program.
+    ssh.check_within(
+        "system-docker export network | system-docker import - new/network && docker save tests/busybox | system-docker load",
+        SCRIPT_DEADLINE,
+    )?;
+    ssh.check_within(
+        "keelson service upgrade network --image new/network",
+        SCRIPT_DEADLINE,
+    )?;
+    let image = image_of(&ssh, "network")?;
+    ensure!(image.starts_with("new/network"), "{image}");
+    let (_, why) = ssh.check_fails("keelson service upgrade network --image tests/busybox")?;
+    ensure!(why.contains("back on new/network"), "{why}");
+    ensure!(Status::read(&ssh)?.service("network")?.state == "ready");
+    ssh.check_within(
+        "keelson service upgrade network --image keelson/network",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(ssh.check(addresses)? == had, "the addresses have changed");
+    ensure!(
+        docker::life(&ssh, "app")? == before,
+        "the application has noticed"
+    );
+    Ok(())
+}
+
+pub(super) fn console_and_user_engine_are_switched_and_keep_what_is_theirs(
+    lab: &mut Lab,
+) -> Result<()> {
+    let (vm, ssh, _observer) = lab.observed()?;
+    docker::import(&ssh)?;
+    docker::run_detached(
+        &ssh,
+        "--name app --restart always tests/busybox sleep 100000",
+    )?;
+    let before = docker::life(&ssh, "app")?;
+    ssh.check_within(
+        "system-docker export console | system-docker import --change 'LABEL io.rancher.os.console=own' - own/console",
+        SCRIPT_DEADLINE,
+    )?;
+    let list = ssh.check("keelson console list")?;
+    ensure!(
+        list.contains("own/console") && list.contains("current"),
+        "{list}"
+    );
+    let switch = |ssh: Ssh, image: &str| -> Result<Ssh> {
+        // It ends this very login.
+        let _ = ssh.run(&format!("keelson console switch {image}"));
+        drop(ssh);
+        let ssh = lab.ssh(&vm)?;
+        let found = image_of(&ssh, "console")?;
+        let expected = image.replace("default", "keelson/console");
+        ensure!(found == expected, "the console is {found}");
+        Ok(ssh)
+    };
+    let ssh = switch(ssh, "own/console:latest")?;
+    ssh.check("sudo touch /etc/kept /home/keelson/mine")?;
+    let ssh = switch(ssh, "default")?;
+    ssh.check("test ! -e /etc/kept && test -e /home/keelson/mine")?;
+    let ssh = switch(ssh, "own/console:latest")?;
+    ssh.check("test -e /etc/kept && sudo docker ps >/dev/null && keelson status >/dev/null")?;
+    ensure!(
+        docker::life(&ssh, "app")? == before,
+        "the application has noticed"
+    );
+
+    ssh.check_within(
+        "system-docker export docker | system-docker import - own/engine",
+        SCRIPT_DEADLINE,
+    )?;
+    ssh.check_within("keelson engine switch own/engine", SCRIPT_DEADLINE)?;
+    let image = image_of(&ssh, "docker")?;
+    ensure!(image == "own/engine", "the user engine is {image}");
+    ssh.check_within(
+        "until docker inspect --format '{{.State.Running}}' app | grep true; do sleep 1; done",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(docker::life(&ssh, "app")? != before, "it never ended");
+    ssh.check_within("keelson engine switch default", SCRIPT_DEADLINE)?;
+    Ok(())
+}
+
+pub(super) fn services_of_a_cloud_config_run_where_rancheros_ran_them(lab: &mut Lab) -> Result<()> {
+    let user_data = format!(
+        "{}\
+keelson:
+  environment: {{WORD: elm}}
+  services:
+    knot:
+      image: keelson/console
+      command: [sh, -c, 'echo $${{0}} $WORD; exec sleep 100000', tied]
+      environment: [WORD]
+      network_mode: none
+rancher:
+  services:
+    splice:
+      image: keelson/console
+      command: sleep 100000
+      net: none
+      labels: {{io.rancher.os.scope: system, io.rancher.os.after: knot}}
+    gone:
+      image: nothing/here
+      restart: always
+",
+        seed::usual(&lab.key.public()?)
+    );
+    let mut machine = lab.machine()?;
+    machine.disks.truncate(1);
+    let machine = machine.with_raw(&seed::fat(lab.dir(), &user_data)?);
+    let vm = lab.start(&machine)?;
+    let ssh = lab.ssh(&vm)?;
+    let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    for name in ["knot", "splice"] {
+        let state = &status.service(name)?.state;
+        ensure!(state == "ready", "{name} is {state}");
+    }
+    let said = ssh.check("keelson service logs knot")?;
+    ensure!(said.contains("tied elm"), "{said}");
+    // What RancherOS ran in its user Docker is for Docker: here it has no registry to ask.
+    let asked = ssh.check_within(
+        "until keelson service logs console | grep -m1 'nothing/here'; do sleep 1; done",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(!asked.is_empty());
+    Ok(())
+}
