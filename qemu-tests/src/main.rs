@@ -30,7 +30,7 @@ struct Options {
     /// More rounds where a test has rounds: 20 power cuts
     #[arg(long)]
     soak: bool,
-    /// Measure the systems named (all: floor, debian, keelson) instead; nothing passes or fails
+    /// Measure the systems named (all: floor, debian, keelson), or `engine`, instead; nothing passes or fails
     #[arg(long)]
     bench: bool,
     /// Boots of each system by each clock, of which the median is shown

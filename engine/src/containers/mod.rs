@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// So many digits of a container's number name it in the system: cgroup, bundle, log.
-const KEY_LENGTH: usize = 12;
+pub(crate) const KEY_LENGTH: usize = 12;
 
 /// How its last run went. Times are microseconds of Unix time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

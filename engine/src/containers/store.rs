@@ -64,9 +64,12 @@ impl Store {
         fs::File::open(&self.directory)?.sync_all()
     }
 
-    /// Removes the files of containers that were taken out.
+    /// Removes the files of containers that were taken out. Their directory stays: others may be about to use it.
     pub fn empty_trash(&self) {
-        let _ = fs::remove_dir_all(self.directory.join(TRASH));
+        let entries = fs::read_dir(self.directory.join(TRASH));
+        for entry in entries.into_iter().flatten().flatten() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 
     /// All containers, the oldest first, and what could not be read: path and reason.
@@ -135,7 +138,8 @@ mod tests {
         store.remove(old.key()).unwrap();
         assert_eq!(store.load(), (vec![new], vec![]));
         store.empty_trash();
-        assert!(!directory.path().join("containers/.trash").exists());
+        let trash = directory.path().join("containers/.trash");
+        assert_eq!(fs::read_dir(trash).unwrap().count(), 0);
     }
 
     #[test]

@@ -10,6 +10,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Killed before PID 1 and the engine, after applications.
 const DEFAULT_OOM_SCORE_ADJ: i32 = -500;
 
+/// Files that a process may have open, and raise that to: as systemd and Docker have it.
+const DEFAULT_FILES: (u64, u64) = (1024, 524_288);
+
 const RLIMITS: [&str; 16] = [
     "as",
     "core",
@@ -55,7 +58,7 @@ pub(super) fn build(definition: &Definition, host: &Host<'_>) -> anyhow::Result<
         .iter()
         .map(|name| format!("CAP_{name}"))
         .collect();
-    let rlimits: Vec<Value> = service
+    let mut rlimits: Vec<Value> = service
         .ulimits
         .0
         .iter()
@@ -63,6 +66,11 @@ pub(super) fn build(definition: &Definition, host: &Host<'_>) -> anyhow::Result<
             Some(json!({ "type": rlimit_name(name)?, "soft": unlimited(limit.soft), "hard": unlimited(limit.hard) }))
         })
         .collect();
+    // The engine's own limit is for the descriptors of all containers.
+    if host.limits && !service.ulimits.0.iter().any(|(name, _)| name == "nofile") {
+        let (soft, hard) = DEFAULT_FILES;
+        rlimits.push(json!({ "type": "RLIMIT_NOFILE", "soft": soft, "hard": hard }));
+    }
     let mut process = json!({
         "terminal": service.tty,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },

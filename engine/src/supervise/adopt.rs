@@ -3,6 +3,7 @@
 
 use super::worker::Job;
 use super::{Engine, Event};
+use crate::containers::KEY_LENGTH;
 use crate::lifecycle::{Ending, State};
 use crate::options::Options;
 use crate::output::{Output, Pipe};
@@ -69,6 +70,15 @@ impl Engine {
                 "service {name} has no definition any more: it is left alone"
             ));
         }
+        // Of those whose record is gone already: the engine was killed before their bundle was.
+        for name in bundles(&self.shared.options) {
+            let is_containers =
+                name.len() == KEY_LENGTH && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let is_known = self.services.contains_key(&name) || legacy.records.contains_key(&name);
+            if is_containers && !is_known {
+                self.clear_away(&name);
+            }
+        }
         self.adopt_networks();
         for name in &names {
             self.resume(name);
@@ -103,6 +113,7 @@ impl Engine {
                 launched: false, ..
             } => drop(entry.jobs.send(Job::Launch {
                 attempt: entry.attempt,
+                again: true,
             })),
             State::Stopping { process: None, .. } => {
                 let event = Event::LaunchFailed {
@@ -110,6 +121,12 @@ impl Engine {
                     permanent: false,
                 };
                 self.apply(name, event);
+            }
+            // It has ended, and what is left of it may not have been removed.
+            state if state.is_down() => {
+                if self.shared.options.runtime_root().join(name).exists() {
+                    drop(entry.jobs.send(Job::Delete));
+                }
             }
             // The signal may not have been sent.
             State::Stopping { .. } => {
@@ -150,6 +167,15 @@ pub(super) async fn wait_for_runtimes(options: &Options) {
     let _ = tokio::time::timeout(options.runtime_timeout, waiting).await;
 }
 
+/// The names of all containers that something is left of in `/run`.
+fn bundles(options: &Options) -> Vec<String> {
+    let entries = fs::read_dir(options.run.join("containers")).into_iter();
+    let names = entries.flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
 /// A process that was called as `RUNTIME --root ROOT ... create|start|delete ...` and is not a container's first one.
 /// That one looks the same until its program is started: it is a child of the runtime, or its number has been written
 /// down.
@@ -158,17 +184,11 @@ fn running_runtime(options: &Options) -> Option<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let alike: Vec<i32> = numbers.filter(|pid| is_called_so(*pid, &root)).collect();
-    let containers = fs::read_dir(options.run.join("containers"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let first: Vec<i32> = containers
-        .filter_map(|entry| {
-            fs::read_to_string(entry.path().join("pid"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
+    let first: Vec<i32> = bundles(options)
+        .iter()
+        .filter_map(|name| {
+            let text = fs::read_to_string(options.container(name).join("pid")).ok()?;
+            text.trim().parse().ok()
         })
         .collect();
     let is_child = |pid: i32| record::parent(pid).is_some_and(|parent| alike.contains(&parent));

@@ -74,6 +74,7 @@ impl Engine {
         match action {
             Action::Launch => drop(entry.jobs.send(Job::Launch {
                 attempt: entry.attempt,
+                again: false,
             })),
             // PID 1 ends everything anyway.
             Action::Delete if self.shutdown.is_some() && self.shared.link.is_connected() => {}

@@ -12,7 +12,7 @@ use crate::lifecycle::{Ending, Lifecycle, State, Then};
 use crate::record::Record;
 use crate::server::Refusal;
 use bollard_stubs::models::EventMessageTypeEnum;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,10 +37,12 @@ pub(super) fn load(
         shared.console.error(&complaint);
     }
     store.empty_trash();
-    let mut loaded = Vec::new();
+    let (mut loaded, mut names) = (Vec::new(), BTreeSet::new());
     for stored in all {
         let known = records.contains_key(stored.key());
-        if stored.auto_remove() && !known {
+        // Of two with one name the newer was about to be refused when the engine was killed.
+        let is_refused = !names.insert(stored.name.clone()) && !known;
+        if stored.auto_remove() && !known || is_refused {
             let _ = store.remove(stored.key());
             let _ = crate::images::store(&shared.options).release(stored.key());
             continue;

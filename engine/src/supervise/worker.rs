@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 pub(super) enum Job {
     /// Make the container.
     Create { attempt: u64, plan: Box<Plan> },
-    /// Let its first process run the program.
-    Launch { attempt: u64 },
+    /// Let its first process run the program; `again` when an earlier engine may have done so.
+    Launch { attempt: u64, again: bool },
     /// Remove it.
     Delete,
     /// Remove it with its root: the system goes down.
@@ -62,7 +62,7 @@ pub(super) async fn work(shared: Rc<Shared>, name: String, mut jobs: mpsc::Unbou
                     );
                 }
             },
-            Job::Launch { attempt } => match launch(&shared, &name).await {
+            Job::Launch { attempt, again } => match launch(&shared, &name, again).await {
                 Ok(()) => tell(attempt, Event::Launched, None),
                 Err(error) => {
                     tell(
@@ -136,13 +136,15 @@ async fn delete(shared: &Shared, name: &str) {
     }
 }
 
-async fn launch(shared: &Shared, name: &str) -> anyhow::Result<()> {
+async fn launch(shared: &Shared, name: &str, again: bool) -> anyhow::Result<()> {
     let Err(error) = shared.runtime.start(name).await else {
         return Ok(());
     };
-    // An earlier engine may have been killed just after it had started it.
+    // An earlier engine may have been killed just after it had started it. One that has ended has run: how it ended is
+    // what PID 1 tells.
     match shared.runtime.status(name).await {
         Status::Running => Ok(()),
+        Status::Stopped if again => Ok(()),
         _ => Err(error.context("cannot start its program")),
     }
 }

@@ -3,11 +3,13 @@
 //!
 //! - `world`: one engine and its surroundings
 //! - `pid1`: plays PID 1: keeps descriptors, reaps, starts the engine again
-//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `definitions`, `upgrade`: the tests
+//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `definitions`, `upgrade`, `kills`: the
+//!   tests
 
 mod broken;
 mod crash;
 mod definitions;
+mod kills;
 mod order;
 mod output;
 mod pid1;

@@ -33,6 +33,7 @@ use engine::Engine;
 use keelson_sys::control::{Action, Ending};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::reboot::set_cad_enabled;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -52,6 +53,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(9);
 /// What the engine is told, so that its answer arrives in time.
 const STOP_DEADLINE_TOLD: Duration = Duration::from_millis(8500);
 
+/// Files that PID 1 and the engine may have open.
+const FILES_MAX: u64 = 65_536;
 /// So many refused blocks are named.
 const REFUSALS_MAX: usize = 64;
 
@@ -97,6 +100,9 @@ pub(crate) fn run() -> ! {
     let text = kmsg::tolerate("read the kernel command line", files::get("/proc/cmdline"));
     let options = Options::parse(&text.unwrap_or_default());
     let mut timeline = Timeline::default();
+    // The engine holds some descriptors for each container, and PID 1 keeps them for it.
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX);
+    kmsg::tolerate("raise the limit of open files", raised);
     let prepared = catch_unwind(AssertUnwindSafe(|| root::prepare(&options, &mut timeline)));
     if prepared.is_err() {
         kmsg::error("preparing the root was cut short by an internal error (see above); going on");

@@ -4,16 +4,26 @@ use keelson_sys::control::{Ending, ToEngine};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-/// At most this many descriptors, well below the kernel's limit for PID 1 of 1024.
-const DESCRIPTORS_MAX: usize = 512;
+/// At most this many descriptors, well below the limit of PID 1.
+const DESCRIPTORS_MAX: usize = 16_384;
 /// At most this many exits are kept.
 const EXITS_MAX: usize = 4096;
 const NAME_MAX_BYTES: usize = 255;
 
 /// Descriptors by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Descriptors {
     held: BTreeMap<String, OwnedFd>,
+    max: usize,
+}
+
+impl Default for Descriptors {
+    fn default() -> Self {
+        Self {
+            held: BTreeMap::new(),
+            max: DESCRIPTORS_MAX,
+        }
+    }
 }
 
 impl Descriptors {
@@ -25,8 +35,8 @@ impl Descriptors {
         if name.len() > NAME_MAX_BYTES {
             return Err(format!("the name has more than {NAME_MAX_BYTES} bytes"));
         }
-        if self.held.len() >= DESCRIPTORS_MAX && !self.held.contains_key(&name) {
-            return Err(format!("{DESCRIPTORS_MAX} are stored already"));
+        if self.held.len() >= self.max && !self.held.contains_key(&name) {
+            return Err(format!("{} are stored already", self.max));
         }
         self.held.insert(name, fd);
         Ok(())
@@ -140,8 +150,11 @@ mod tests {
 
     #[test]
     fn descriptors_are_bounded_and_replaced_by_name() {
-        let mut descriptors = Descriptors::default();
-        for number in 0..DESCRIPTORS_MAX {
+        let mut descriptors = Descriptors {
+            max: 100,
+            ..Descriptors::default()
+        };
+        for number in 0..100 {
             descriptors.store(format!("{number}"), fd()).unwrap();
         }
         assert!(descriptors.store("one more".into(), fd()).is_err());

@@ -1,14 +1,17 @@
-//! How long Docker takes to answer and how much memory is used then, beside two references.
+//! How long Docker takes to answer and how much memory is used then, beside two references; and the system engine beside
+//! dockerd.
 //!
 //! * [`floor`]: a shell script as PID 1 that starts dockerd and nothing else
 //! * [`debian`]: stock Debian 13 with systemd, docker.io and openssh-server
 //! * [`keelson`]: the image as it is shipped, and the service that asks
+//! * [`engine`]: the system engine beside dockerd
 //! * [`measure`]: boots one of them and reads its figures
 //! * [`tree`]: file systems out of Debian packages
 //!
 //! Nothing here passes or fails: the figures are printed.
 
 pub mod debian;
+pub mod engine;
 pub mod floor;
 pub mod keelson;
 pub mod measure;
@@ -53,10 +56,16 @@ pub struct Disk {
 /// # Errors
 /// When a system cannot be built or does not boot.
 pub fn run(out: &Path, names: &[String], rounds: usize) -> Result<()> {
+    if names == ["engine"] {
+        return engine::run(out);
+    }
     let dir = out.join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     if let Some(unknown) = names.iter().find(|name| !SYSTEMS.contains(&name.as_str())) {
-        bail!("unknown system {unknown:?}: one of {}", SYSTEMS.join(", "));
+        bail!(
+            "unknown system {unknown:?}: one of {}; or engine alone",
+            SYSTEMS.join(", ")
+        );
     }
     let artifacts = Artifacts::open(out)?;
     let mut rows = Vec::new();

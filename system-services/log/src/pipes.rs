@@ -28,8 +28,8 @@ use tokio::time::{Instant, sleep_until};
 const PARTIAL_LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a pipe could not be read, it is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// More pipes than any machine has services.
-const PIPES_MAX: usize = 512;
+/// Two for each of so many containers that other limits come first.
+const PIPES_MAX: usize = 8192;
 const EVENTS_AT_ONCE: usize = 64;
 /// At the end a pipe is read so many times; that empties one of the largest size (pipe(7)).
 const DRAIN_ROUNDS: usize = 17;
