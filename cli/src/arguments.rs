@@ -35,10 +35,10 @@ pub(crate) enum Top {
     Service(Service),
     /// The console: what people log in to.
     #[command(subcommand)]
-    Console(Console),
+    Console(OtherImage),
     /// The user engine: the Docker that applications run in.
     #[command(subcommand)]
-    Engine(Engine),
+    Engine(OtherImage),
     /// What runs, what failed and why, how long each service took to start.
     Status,
     /// Where the time of this boot went.
@@ -148,38 +148,20 @@ pub(crate) enum Service {
     },
 }
 
-/// `keelson console ...`: the image that people log in to.
+/// `keelson console ...` and `keelson engine ...`: the images that two of the services run from.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Console {
-    /// The consoles that are there.
+pub(crate) enum OtherImage {
+    /// The images that are there.
     #[command(visible_alias = "ls")]
     List,
-    /// Goes over to another console at once; ends everybody's login.
+    /// Goes over to another image at once: logins end, or containers are started again as their restart policies say.
     Switch {
-        /// Its image; `default` is that of the OS image.
+        /// The image; `default` is that of the OS image.
         image: String,
     },
-    /// Goes over to another console at the machine's next start.
+    /// Goes over to another image at the machine's next start.
     Enable {
-        /// Its image; `default` is that of the OS image.
-        image: String,
-    },
-}
-
-/// `keelson engine ...`: the image that Docker runs from.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Engine {
-    /// The engines that are there.
-    #[command(visible_alias = "ls")]
-    List,
-    /// Goes over to another Docker at once: containers are started again as their restart policies say.
-    Switch {
-        /// Its image; `default` is that of the OS image.
-        image: String,
-    },
-    /// Goes over to another Docker at the machine's next start.
-    Enable {
-        /// Its image; `default` is that of the OS image.
+        /// The image; `default` is that of the OS image.
         image: String,
     },
 }
@@ -200,24 +182,13 @@ pub(crate) struct Logs {
     pub(crate) since: Option<String>,
 }
 
-/// What is done about the image of a service.
-#[derive(Debug)]
-pub(crate) enum Switch {
-    /// Those that are there are listed.
-    List,
-    /// It is started from this one.
-    Now(String),
-    /// It is this one from the machine's next start on.
-    NextBoot(String),
-}
-
 /// The commands as they are run.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// About services.
     Service(Service),
     /// About the image of a service: its name, and what is done.
-    Image(&'static str, Switch),
+    Image(&'static str, OtherImage),
     /// `status`
     Status,
     /// `boot`
@@ -235,22 +206,8 @@ impl From<Top> for Command {
     fn from(top: Top) -> Self {
         match top {
             Top::Service(command) => Command::Service(command),
-            Top::Console(command) => Command::Image(
-                "console",
-                match command {
-                    Console::List => Switch::List,
-                    Console::Switch { image } => Switch::Now(image),
-                    Console::Enable { image } => Switch::NextBoot(image),
-                },
-            ),
-            Top::Engine(command) => Command::Image(
-                "docker",
-                match command {
-                    Engine::List => Switch::List,
-                    Engine::Switch { image } => Switch::Now(image),
-                    Engine::Enable { image } => Switch::NextBoot(image),
-                },
-            ),
+            Top::Console(command) => Command::Image("console", command),
+            Top::Engine(command) => Command::Image("docker", command),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
             Top::Reboot => Command::Power(Action::Reboot),

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use keelson_engine::api::SOCKET;
 
 use super::{SERVICES, all_services, find, unknown};
-use crate::arguments::Switch;
+use crate::arguments::OtherImage;
 use crate::client::{self, escape};
 use crate::failure::Failure;
 use crate::output::{Output, table};
@@ -61,16 +61,20 @@ pub(super) fn upgrade(
 }
 
 /// `keelson console` and `keelson engine`.
-pub(crate) fn run(service: &str, switch: Switch, output: &mut Output<'_>) -> Result<(), Failure> {
+pub(crate) fn run(
+    service: &str,
+    switch: OtherImage,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
     let built_in = format!("{BUILT_IN}{service}");
     let named = |image: String| match image.as_str() {
         "default" => built_in.clone(),
         _ => image,
     };
     match switch {
-        Switch::List => list(service, &built_in, output),
-        Switch::Now(image) => upgrade(service, Some(named(image)), output),
-        Switch::NextBoot(image) => {
+        OtherImage::List => list(service, &built_in, output),
+        OtherImage::Switch { image } => upgrade(service, Some(named(image)), output),
+        OtherImage::Enable { image } => {
             let image = named(image);
             provide(&image)?;
             give(service, "choose", &image)?;

@@ -266,11 +266,12 @@ pub(super) async fn remove(
 async fn meant(
     context: &Context,
     network: &str,
-    container: Option<&str>,
+    container: &str,
 ) -> Result<(String, Container), Refused> {
+    // The container comes first, as in dockerd.
+    let container = container::find(&context.engine, container).await?;
     let Json(network) = inspect(State(context.clone()), Path(network.to_owned())).await?;
     let name = network.name.unwrap_or_default();
-    let container = container::find(&context.engine, container.unwrap_or_default()).await?;
     Ok((name, container))
 }
 
@@ -280,7 +281,7 @@ pub(super) async fn connect(
     body: Bytes,
 ) -> Result<StatusCode, Refused> {
     let asked: NetworkConnectRequest = parse(&body)?;
-    let (network, container) = meant(&context, &name, Some(&asked.container)).await?;
+    let (network, container) = meant(&context, &name, &asked.container).await?;
     if PREDEFINED.contains(&network.as_str()) {
         let why = format!("container cannot be connected to the network {network}");
         return Err(error(StatusCode::FORBIDDEN, why));
@@ -301,7 +302,7 @@ pub(super) async fn disconnect(
     body: Bytes,
 ) -> Result<StatusCode, Refused> {
     let asked: NetworkDisconnectRequest = parse(&body)?;
-    let (network, container) = meant(&context, &name, Some(&asked.container)).await?;
+    let (network, container) = meant(&context, &name, &asked.container).await?;
     let request = |answer| Request::LeaveNetwork {
         key: container.key,
         network,

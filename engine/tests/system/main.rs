@@ -1,7 +1,7 @@
 //! The engine with real containers: crun (or what `KEELSON_RUNTIME` names) on busybox, each test in a mount namespace
 //! and below a cgroup of its own. Needs root, as in `./mkimage.sh tools`; elsewhere the tests are skipped.
 //!
-//! - `world`: one engine and its surroundings
+//! - `world`: one engine and its surroundings; `place`: where it lives
 //! - `pid1`: plays PID 1: keeps descriptors, reaps, starts the engine again
 //! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `definitions`, `upgrade`, `kills`: the
 //!   tests
@@ -13,6 +13,7 @@ mod kills;
 mod order;
 mod output;
 mod pid1;
+mod place;
 mod requests;
 mod restarts;
 mod upgrade;

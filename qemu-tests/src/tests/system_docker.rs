@@ -135,6 +135,9 @@ pub(super) fn mistakes_of_docker_users_are_answered_as_dockerd_does(lab: &mut La
         "network rm bridge",
         "network create --subnet 10.1.2.0/33 x1",
         "network create --driver nothing x1",
+        "network connect bridge nothing-of-that-name",
+        "network connect nothing-of-that-name nothing-else",
+        "network disconnect bridge nothing-of-that-name",
     ] {
         let (_, theirs) = ssh.check_fails(&format!("docker {line}"))?;
         let (_, ours) = ssh.check_fails(&format!("system-docker {line}"))?;
@@ -143,7 +146,7 @@ pub(super) fn mistakes_of_docker_users_are_answered_as_dockerd_does(lab: &mut La
             "`{line}`: dockerd says {theirs}, the system engine {ours}"
         );
     }
-    for line in ["swarm init", "network connect bridge udev"] {
+    for line in ["swarm init", "commit udev copy:1"] {
         let (_, ours) = ssh.check_fails(&format!("system-docker {line}"))?;
         ensure!(
             ours.contains("the system engine does not do this"),
