@@ -26,7 +26,6 @@ const CYCLES: usize = 20;
 const MANY: usize = 200;
 const LISTS: usize = 20;
 const IDLE: Duration = Duration::from_secs(20);
-const SETTLED: Duration = Duration::from_secs(4);
 const LINES: usize = 200_000;
 /// Bytes of the image that is pulled, in four layers that do not compress well.
 const PULL_MB: usize = 200;
@@ -116,19 +115,6 @@ impl Bench<'_> {
         Ok(ticks / 100.0)
     }
 
-    /// The same, when they have had nothing to do for a while.
-    fn settled_cpu_s(&mut self, programs: &str) -> Result<f64> {
-        let mut before = self.cpu_s(programs)?;
-        loop {
-            std::thread::sleep(SETTLED);
-            let now = self.cpu_s(programs)?;
-            if now - before < 0.02 {
-                return Ok(now);
-            }
-            before = now;
-        }
-    }
-
     fn idle(&mut self) -> Result<()> {
         let read = "pid=$(pidof keelson-engine); awk '/^VmRSS/ { print $2 } /ctxt/ { sum += $2 } END { print sum }' /proc/$pid/status";
         let numbers = |observer: &mut Observer| -> Result<(f64, f64)> {
@@ -211,15 +197,15 @@ echo $begun $ended"#
     fn log_path(&mut self) -> Result<()> {
         let mut per_cpu_s = Vec::new();
         for (command, programs) in [("docker", THEIR_PROGRAMS), ("system-docker", OUR_PROGRAMS)] {
-            // It is there already and waits for the word, and nobody asks how far it is.
+            let before = self.cpu_s(programs)?;
             self.ssh.check_within(
-                &format!("{command} run -d --name lines --network none {IMAGE} sh -c 'trap \"seq 1 {LINES}\" USR1; while :; do sleep 1 & wait $!; done'"),
+                &format!("{command} run -d --name lines --network none {IMAGE} sh -c 'seq 1 {LINES}; exec sleep 100000'"),
                 DEADLINE,
             )?;
-            let before = self.settled_cpu_s(programs)?;
-            self.ssh
-                .check(&format!("{command} kill --signal USR1 lines"))?;
-            let used = self.settled_cpu_s(programs)? - before;
+            let last =
+                format!("until {command} logs --tail 1 lines | grep -qx {LINES}; do sleep 1; done");
+            self.ssh.check_within(&last, DEADLINE)?;
+            let used = self.cpu_s(programs)? - before;
             let kept = self
                 .ssh
                 .check_within(&format!("{command} logs lines | wc -l"), DEADLINE)?;
