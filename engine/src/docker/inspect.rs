@@ -1,8 +1,8 @@
 //! `GET /containers/NAME/json`.
 
+use super::connection;
 use super::container::{self, Container};
 use super::list::labels;
-use super::networks;
 use crate::compose::NetworkMode;
 use crate::compose::Service;
 use crate::compose::values::Restart;
@@ -60,7 +60,7 @@ fn inspected(container: &Container) -> ContainerInspectResponse {
         mounts: Some(mounts(container)),
         config: Some(config),
         network_settings: Some(NetworkSettings {
-            ports: Some(networks::ports(&container.connection, exposed(container))),
+            ports: Some(connection::ports(&container.connection, exposed(container))),
             networks: Some(places(container)),
             ..NetworkSettings::default()
         }),
@@ -80,7 +80,7 @@ pub(super) fn places(container: &Container) -> HashMap<String, EndpointSettings>
     let stored = container.stored.as_ref();
     let config = stored.and_then(|stored| stored.body.networking_config.as_ref());
     let asked = config.and_then(|config| config.endpoints_config.as_ref());
-    let mut places = networks::places(&container.connection, asked);
+    let mut places = connection::places(&container.connection, asked);
     if let Some(mode) = &container.definition.network_mode
         && !matches!(mode, NetworkMode::Container(_))
     {

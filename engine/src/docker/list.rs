@@ -1,9 +1,9 @@
 //! `GET /containers/json`.
 
+use super::connection::port_list;
 use super::container::{self, Container};
 use super::filters::Filters;
 use super::inspect::{exposed, mounts, places};
-use super::networks::port_list;
 use crate::server::{Engine, Refused};
 use axum::extract::{Query, State};
 use axum::response::Json;

@@ -8,13 +8,14 @@
 //! - `attach`: a client at its streams; `hijack`: the connection that they go over; `detach`: the keys to leave
 //! - `exec`: further processes in a container
 //! - `events`: what happens; `stats`: what a container uses; `usage`: what takes room on the disk
-//! - [`networks`]: bridges that containers are in
+//! - [`networks`]: bridges that containers are in; `connection`: what a container has of them
 //! - `volumes`: named volumes; `images`: what containers are made from; `transfer`: images and files in and out
 //! - `filters`: the `filters` parameter
 //! - `system`: version and state of the engine
 //! - [`error`]: answers that are no success
 
 mod attach;
+mod connection;
 pub mod container;
 mod control;
 mod create;

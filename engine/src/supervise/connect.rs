@@ -76,16 +76,7 @@ impl Engine {
         match result {
             Ok(()) => self.store_and_answer(key, answer),
             Err(refusal) => {
-                self.forget_network(key, network);
-                let left = self
-                    .shared
-                    .switchboard
-                    .networks
-                    .borrow_mut()
-                    .leave(key, network);
-                if let Some(endpoint) = left {
-                    self.endpoints_changed(key, "disconnect", &endpoint);
-                }
+                self.take_out(key, network);
                 let _ = answer.send(Err(refusal));
             }
         }
@@ -144,15 +135,7 @@ impl Engine {
             Err(refusal) => return drop(answer.send(Err(refusal))),
             Ok(pid) => pid,
         };
-        self.forget_network(key, network);
-        let left = self
-            .shared
-            .switchboard
-            .networks
-            .borrow_mut()
-            .leave(key, network);
-        if let (Some(endpoint), Some(pid)) = (left, pid) {
-            self.endpoints_changed(key, "disconnect", &endpoint);
+        if let (Some(endpoint), Some(pid)) = (self.take_out(key, network), pid) {
             let gateway = self.shared.switchboard.networks.borrow().gateway(key);
             let shared = self.shared.clone();
             tokio::task::spawn_local(async move {
@@ -185,6 +168,15 @@ impl Engine {
             )),
             _ => Ok(entry),
         }
+    }
+
+    /// Takes a container out of a network, for now and for its next starts. The place that it had there.
+    fn take_out(&mut self, key: &str, network: &str) -> Option<Endpoint> {
+        self.forget_network(key, network);
+        let networks = &self.shared.switchboard.networks;
+        let endpoint = networks.borrow_mut().leave(key, network)?;
+        self.endpoints_changed(key, "disconnect", &endpoint);
+        Some(endpoint)
     }
 
     /// Takes a network out of what is written of a container.
