@@ -29,6 +29,8 @@ pub const SOCKET: &str = "/run/keelson/system.sock";
 pub enum State {
     /// Not started yet: something it needs is not ready.
     Waiting,
+    /// Its sockets are listened at; it starts when somebody connects.
+    Listening,
     /// Its container is being made, or runs and has not said that it is ready.
     Starting,
     /// Running, and ready by its own word.
@@ -52,6 +54,7 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             State::Waiting => "waiting",
+            State::Listening => "listening",
             State::Starting => "starting",
             State::Ready => "ready",
             State::Running => "running",

@@ -62,13 +62,13 @@ pub async fn watch(
 }
 
 /// What happens in a directory.
-struct Changes {
+pub(crate) struct Changes {
     inotify: Inotify,
     ready: AsyncFd<OwnedFd>,
 }
 
 impl Changes {
-    fn of(directory: &Path) -> std::io::Result<Self> {
+    pub(crate) fn of(directory: &Path) -> std::io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let files = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
@@ -81,7 +81,7 @@ impl Changes {
     }
 
     /// Returns after one or more changes.
-    async fn next(&self) -> std::io::Result<()> {
+    pub(crate) async fn next(&self) -> std::io::Result<()> {
         loop {
             let mut ready = self.ready.readable().await?;
             let read = ready.try_io(|_| self.inotify.read_events().map_err(Into::into));

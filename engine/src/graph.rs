@@ -65,6 +65,10 @@ pub fn judge<'a>(definition: &Definition, look: impl Fn(&str) -> Option<&'a Life
 /// Whether what is asked of a needed service is true.
 fn holds(life: &Lifecycle, condition: Option<Condition>) -> bool {
     match condition {
+        // Whoever needs it will have it started.
+        None | Some(Condition::Healthy | Condition::Started) if life.state == State::Listening => {
+            true
+        }
         None => matches!(life.state, State::Ready { .. } | State::Finished),
         Some(Condition::Healthy) => matches!(life.state, State::Ready { healthy: true, .. }),
         Some(Condition::Started) => life.state.process().is_some() && life.started_us.is_some(),

@@ -8,6 +8,7 @@
 //! - [`supervise`]: the engine itself
 //! - [`spec`], [`seccomp`], [`rootfs`]: from a definition to an OCI bundle; [`runtime`]: drives the OCI runtime
 //! - [`notify`], [`healthcheck`]: how a service is known to be well; [`changes`]: how it hears of changed files
+//! - [`sockets`]: what is listened at for services
 //! - [`network`]: bridges, addresses and published ports of containers
 //! - [`relay`]: clients that are attached to a container; [`exec`]: further processes in one
 //! - [`output`], [`handover`]: what services print, and its way to the log service; [`log_query`]: and back
@@ -44,5 +45,6 @@ pub mod runtime;
 pub mod seccomp;
 pub mod server;
 pub mod slices;
+pub mod sockets;
 pub mod spec;
 pub mod supervise;

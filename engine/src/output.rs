@@ -139,6 +139,7 @@ impl Output {
             stdin: None,
             stdout: self.stdout.writer()?,
             stderr: self.stderr.writer()?,
+            sockets: Vec::new(),
         })
     }
 }

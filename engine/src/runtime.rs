@@ -4,6 +4,7 @@
 //! After `create` the runtime ends and the container's first process becomes PID 1's child.
 
 use anyhow::{Context, bail};
+use command_fds::{CommandFdExt, FdMapping};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub struct Streams {
     pub stdout: OwnedFd,
     /// Becomes descriptor 2.
     pub stderr: OwnedFd,
+    /// Become descriptors 3 and so on, and are told to the program as sd_listen_fds(3) has it.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// What a container is doing, by the runtime's word.
@@ -86,6 +89,7 @@ impl Runtime {
             .stdin(streams.stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(streams.stdout)
             .stderr(streams.stderr);
+        hand_over(&mut command, streams.sockets)?;
         if let Err(error) = self.finish(command, "create").await {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             bail!(
@@ -226,6 +230,22 @@ impl Runtime {
         let said = last_message(&said).unwrap_or_else(|| output.status.to_string());
         bail!("{program} {what}: {said}")
     }
+}
+
+/// Runtimes pass on what `LISTEN_FDS` counts, and say so to the container's first process.
+fn hand_over(command: &mut Command, sockets: Vec<OwnedFd>) -> anyhow::Result<()> {
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    command.env("LISTEN_FDS", sockets.len().to_string());
+    let mappings = (3..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping {
+        parent_fd,
+        child_fd,
+    });
+    command
+        .fd_mappings(mappings.collect())
+        .context("cannot hand its sockets over")?;
+    Ok(())
 }
 
 /// The last line of what a runtime said; from JSON lines, their `msg`.

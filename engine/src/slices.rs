@@ -5,6 +5,7 @@ use crate::compose::Slice;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Services are not limited without these.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// Makes the slices and passes the controllers down to them. Returns whether services can be limited.
@@ -13,6 +14,8 @@ pub fn prepare(root: &Path) -> bool {
     for directory in [root.to_owned(), root.join("system"), root.join("user")] {
         let _ = fs::create_dir(&directory);
         let _ = fs::write(directory.join("cgroup.subtree_control"), &enable);
+        // Only limits on disks need it.
+        let _ = fs::write(directory.join("cgroup.subtree_control"), "+io");
     }
     let enabled =
         fs::read_to_string(root.join("system/cgroup.subtree_control")).unwrap_or_default();

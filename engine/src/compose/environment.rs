@@ -47,6 +47,11 @@ impl Environment {
         self.missing.borrow().clone()
     }
 
+    /// All that is set.
+    pub fn into_variables(self) -> BTreeMap<String, String> {
+        self.variables
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)

@@ -3,9 +3,13 @@
 use super::environment::Environment;
 use super::interpolate::Interpolated;
 use super::lists::Ordered;
+use super::lists::Pairs;
+use super::network::{Declared, NetworkMode};
 use super::service::{Ready, Service};
-use super::{Definition, Kind, Position, position};
+use super::socket::Start;
+use super::{Definition, Kind, Namespace, Position, position};
 use crate::api::Failure;
+use crate::network::{Attachment, DEFAULT};
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -33,6 +37,8 @@ struct File {
     #[serde(rename = "name")]
     _name: Option<String>,
     services: Ordered<Service>,
+    #[serde(default)]
+    networks: Ordered<Option<Declared>>,
 }
 
 /// Reads every `*.yml` and `*.yaml` of the OS image's directory and of the machine's own, which need not exist, in
@@ -163,9 +169,21 @@ pub fn parse(
         });
         failure(&stem(file), describe(&error), Some(file), place)
     })?;
+    let declared = parsed.networks.0.iter();
+    let unmade = declared.filter(|(_, network)| !network.as_ref().is_some_and(|one| one.external));
+    if let Some((name, _)) = unmade.map(|(name, network)| (name, network)).next() {
+        let message = format!(
+            "network `{name}` is not `external`: networks are made with `system-docker network create`, not by files of services"
+        );
+        return Err(failure(&stem(file), message, Some(file), None));
+    }
     let mut definitions = Vec::new();
     for (name, mut service) in parsed.services.0 {
-        service.environment = service.given_environment.resolve(environment);
+        service.environment = read_environment_files(file, &service)?;
+        let own = service.given_environment.resolve(environment);
+        service.environment.0.extend(own.0);
+        service.ports = service.given_ports.publish();
+        connect(&mut service);
         let positions = position::keys_of(text, &name);
         let definition = Definition {
             reasons: position::reasons_of(text, &name),
@@ -182,6 +200,40 @@ pub fn parse(
         definitions.push(definition);
     }
     Ok(definitions)
+}
+
+/// Which networks a service is in: those that it names, or the default one when it publishes ports.
+fn connect(service: &mut Service) {
+    let mut networks = service.given_networks.attachments();
+    let named = match &service.network_mode {
+        Some(NetworkMode::Network(name)) => Some(name.clone()),
+        None if networks.is_empty() && !service.ports.is_empty() => Some(DEFAULT.to_owned()),
+        _ => None,
+    };
+    if let Some(network) = named.filter(|_| networks.is_empty()) {
+        networks.push(Attachment {
+            network,
+            ..Attachment::default()
+        });
+    }
+    if let (None, Some(first)) = (&service.network_mode, networks.first()) {
+        service.network_mode = Some(NetworkMode::Network(first.network.clone()));
+    }
+    service.networks = networks;
+}
+
+/// What stands in the files of `env_file`; of two that say the same the later one counts.
+fn read_environment_files(file: &Path, service: &Service) -> Result<Pairs, Failure> {
+    let mut pairs = Pairs::default();
+    for given in &service.env_file.0 {
+        let path = file.parent().unwrap_or(file).join(&given.path);
+        if given.required && !path.exists() {
+            let message = format!("`env_file`: {} does not exist", path.display());
+            return Err(failure(&stem(file), message, Some(file), None));
+        }
+        pairs.0.extend(read_environment(&path)?.into_variables());
+    }
+    Ok(pairs)
 }
 
 /// The message without the place at its end, which is told separately.
@@ -307,11 +359,67 @@ impl Definition {
                 "nothing is written to a root that is `read_only`".to_owned(),
             ));
         }
+        if let Some((key, message)) = self.wrong_network().or_else(|| self.wrong_sockets()) {
+            return Err((key, message));
+        }
         let mut changes = service.keelson.on_change.iter();
         if changes.any(|change| change.exec.is_empty()) {
             return Err(("x-keelson.on_change", "`exec` names no program".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Definition {
+    /// Networks and ports that do not go together.
+    fn wrong_network(&self) -> Option<(&'static str, String)> {
+        let service = &self.service;
+        let names_networks = service.given_networks.names().next().is_some();
+        match &service.network_mode {
+            Some(mode)
+                if names_networks
+                    && service.networks.first().map(|one| &one.network) != mode.network() =>
+            {
+                Some((
+                    "networks",
+                    format!(
+                        "`networks` and `network_mode: {}` exclude each other",
+                        mode.as_text()
+                    ),
+                ))
+            }
+            Some(NetworkMode::Network(_)) | None => None,
+            Some(mode) if !service.ports.is_empty() => Some((
+                "ports",
+                format!(
+                    "with `network_mode: {}` there is nothing to publish",
+                    mode.as_text()
+                ),
+            )),
+            Some(_) => None,
+        }
+    }
+
+    fn wrong_sockets(&self) -> Option<(&'static str, String)> {
+        let (service, sockets) = (&self.service, &self.service.keelson.sockets);
+        let mut keys: Vec<String> = sockets.iter().map(|socket| socket.key()).collect();
+        keys.sort();
+        let twice = keys.windows(2).find(|pair| pair[0] == pair[1]);
+        let message = match twice {
+            Some(pair) => format!("{} stands twice", pair[0]),
+            None if service.pid == Some(Namespace::Host) && !sockets.is_empty() => {
+                "a service with `pid: host` cannot be told which process its sockets are for"
+                    .to_owned()
+            }
+            None if sockets.is_empty() && service.keelson.start == Start::Socket => {
+                return Some((
+                    "x-keelson.start",
+                    "`start: socket` needs `sockets`".to_owned(),
+                ));
+            }
+            None => return None,
+        };
+        Some(("x-keelson.sockets", message))
     }
 }
 

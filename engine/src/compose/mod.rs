@@ -1,20 +1,23 @@
 //! Service definitions: the Compose specification's model, and the files it is read from.
 //!
 //! - [`service`]: one service, every key that is understood
-//! - [`values`], [`lists`], [`volume`], [`network`]: the shapes that its values take
+//! - [`values`], [`lists`], [`volume`], [`network`], [`port`], [`socket`], [`block_io`]: the shapes that its values take
 //! - [`load`]: reads directories of files; what is wrong comes with file, line and column
 //! - [`environment`]: what variables stand for; `interpolate`: puts that into what is read
 //! - [`position`]: where a key stands in a file, and the reason that is given for it
 //!
 //! Unknown keys are errors.
 
+pub mod block_io;
 pub mod environment;
 mod interpolate;
 pub mod lists;
 pub mod load;
 pub mod network;
+pub mod port;
 pub mod position;
 pub mod service;
+pub mod socket;
 pub mod values;
 pub mod volume;
 

@@ -1,11 +1,14 @@
 //! One service: every key that is understood. Others are errors.
 
+use super::block_io::BlockIo;
 use super::lists::{CommandLine, OneOrMany, Ordered, Pairs, Variables};
-use super::network::NetworkMode;
+use super::network::{NetworkMode, Networks, file_mode};
+use super::port::Ports;
+use super::socket::{Socket, Start};
 use super::values::{
     ByteSize, Capability, Cpus, Mode, Restart, Span, StopSignal, SwapLimit, Text, scalars, words,
 };
-use super::volume::{Device, DeviceRule, Tmpfs, Volume};
+use super::volume::{Device, DeviceRule, Tmpfs, Volume, short_or_long};
 use crate::network::{Attachment, Publish};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -179,9 +182,6 @@ impl<'de> Deserialize<'de> for Dependencies {
             #[serde(default = "truth")]
             required: bool,
         }
-        fn truth() -> bool {
-            true
-        }
         struct ListOrMap;
         impl<'de> Visitor<'de> for ListOrMap {
             type Value = Dependencies;
@@ -286,9 +286,69 @@ pub struct Extension {
     /// What is run in the container when the files of a directory of the host change.
     #[serde(default)]
     pub on_change: Vec<OnChange>,
+    /// What is listened at for it; its program finds the sockets from descriptor 3 on (sd_listen_fds(3)).
+    #[serde(default)]
+    pub sockets: Vec<Socket>,
+    /// When it is started.
+    #[serde(default)]
+    pub start: Start,
     /// What it writes to its root is kept over reboots, unless its image is of the OS image.
     #[serde(default)]
     pub keep_root: bool,
+}
+
+/// A file with lines of `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentFile {
+    /// Its path; what is relative begins where the Compose file is.
+    pub path: String,
+    /// False: no error when it does not exist.
+    pub required: bool,
+}
+
+impl FromStr for EnvironmentFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("the name of a file is missing".to_owned()),
+            path => Ok(Self {
+                path: path.to_owned(),
+                required: true,
+            }),
+        }
+    }
+}
+
+/// The long syntax.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongEnvironmentFile {
+    path: String,
+    #[serde(default = "truth")]
+    required: bool,
+}
+
+fn truth() -> bool {
+    true
+}
+
+impl TryFrom<LongEnvironmentFile> for EnvironmentFile {
+    type Error = String;
+
+    fn try_from(long: LongEnvironmentFile) -> Result<Self, String> {
+        let required = long.required;
+        Ok(Self {
+            required,
+            ..long.path.parse()?
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for EnvironmentFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        short_or_long::<D, Self, LongEnvironmentFile>(deserializer, "a path, or a map with path")
+    }
 }
 
 /// One service, as it stands in the file, with the values of variables in it.
@@ -301,11 +361,14 @@ pub struct Service {
     pub command: CommandLine,
     #[serde(default)]
     pub entrypoint: CommandLine,
+    #[serde(default)]
+    pub env_file: OneOrMany<EnvironmentFile>,
     #[serde(default, rename = "environment")]
     pub given_environment: Variables,
-    /// `given_environment` with the values of variables that are only named there.
+    /// `given_environment` with the values of variables that are only named there, and what stands in `env_file`.
     #[serde(skip)]
     pub environment: Pairs,
+    #[serde(default, deserialize_with = "file_mode")]
     pub network_mode: Option<NetworkMode>,
     pub pid: Option<Namespace>,
     pub ipc: Option<Namespace>,
@@ -350,6 +413,8 @@ pub struct Service {
     pub cpus: Option<Cpus>,
     pub cpu_shares: Option<u64>,
     pub cpuset: Option<String>,
+    #[serde(default)]
+    pub blkio_config: BlockIo,
     pub shm_size: Option<ByteSize>,
     #[serde(default)]
     pub ulimits: Ordered<Ulimit>,
@@ -364,10 +429,14 @@ pub struct Service {
     /// Only `false`: the service's own program is the container's first process.
     #[serde(default)]
     pub init: bool,
-    /// Of containers that clients make: the networks of [`NetworkMode::Network`].
+    #[serde(default, rename = "networks")]
+    pub given_networks: Networks,
+    #[serde(default, rename = "ports")]
+    pub given_ports: Ports,
+    /// The networks of [`NetworkMode::Network`].
     #[serde(skip)]
     pub networks: Vec<Attachment>,
-    /// Of containers that clients make: ports that are published.
+    /// Ports that are published.
     #[serde(skip)]
     pub ports: Vec<Publish>,
     #[serde(default, rename = "x-keelson")]

@@ -122,6 +122,61 @@ fn an_unknown_key_is_an_error_with_its_place() {
 }
 
 #[test]
+fn networks_and_ports_say_which_network_a_service_has() {
+    let read = |body: &str| {
+        let text = format!("services:\n  web:\n    image: i\n    command: c\n    {body}\n");
+        let all = parse(Path::new("web.yml"), &text, &Environment::default());
+        all.map(|mut all| all.remove(0).service)
+    };
+    for (body, mode, networks) in [
+        ("init: false", None, &[][..]),
+        ("network_mode: bridge", Some("bridge"), &["bridge"]),
+        ("ports: [80]", Some("bridge"), &["bridge"]),
+        (
+            "networks: [front, default]",
+            Some("front"),
+            &["front", "bridge"],
+        ),
+        (
+            "networks: {front: {aliases: [w], ipv4_address: 10.1.2.3}}",
+            Some("front"),
+            &["front"],
+        ),
+    ] {
+        let service = read(body).unwrap();
+        let found = service.network_mode.as_ref().map(NetworkMode::as_text);
+        assert_eq!(found.as_deref(), mode, "{body}");
+        let names: Vec<&str> = service
+            .networks
+            .iter()
+            .map(|one| one.network.as_str())
+            .collect();
+        assert_eq!(names, networks, "{body}");
+    }
+    for (body, says) in [
+        ("network_mode: host\n    ports: [80]", "nothing to publish"),
+        (
+            "network_mode: host\n    networks: [front]",
+            "exclude each other",
+        ),
+        (
+            "network_mode: bridge\n    networks: [front]",
+            "exclude each other",
+        ),
+        ("pid: host\n    x-keelson: {sockets: [80]}", "`pid: host`"),
+    ] {
+        let failure = read(body).unwrap_err();
+        assert!(failure.message.contains(says), "{body}: {failure:?}");
+        assert!(failure.line.is_some(), "{body}");
+    }
+    let file = "services:\n  a: {image: i, command: c}\nnetworks:\n  front:\n";
+    let parsed = parse(Path::new("a.yml"), file, &Environment::default());
+    assert!(parsed.unwrap_err().message.contains("network create"));
+    let file = file.replace("front:", "front: {external: true}");
+    assert!(parse(Path::new("a.yml"), &file, &Environment::default()).is_ok());
+}
+
+#[test]
 fn a_bad_value_is_an_error_with_its_place() {
     for (body, says) in [
         ("stop_grace_period: soon", "`soon` is not a duration"),
@@ -129,8 +184,8 @@ fn a_bad_value_is_an_error_with_its_place() {
         ("cap_add: [NET_ADMON]", "no capability `NET_ADMON`"),
         ("restart: sometimes", "not one of: no, always"),
         (
-            "network_mode: bridge",
-            "`bridge` is not one of: none, host, service:NAME",
+            "network_mode: lan",
+            "`lan` is not one of: none, host, bridge, service:NAME",
         ),
         ("volumes: [data:/data]", "`data` is not an absolute path"),
         ("volumes: [/a:/../b]", "has `.` or `..` in it"),
@@ -161,6 +216,16 @@ fn a_bad_value_is_an_error_with_its_place() {
         ("x-keelson: {ready: health}", "needs a `healthcheck`"),
         ("oom_score_adj: 2000", "not between"),
         ("ulimits: {nofiles: 1}", "no limit `nofiles`"),
+        ("ports: [\"80:http\"]", "`http` is not a port"),
+        ("blkio_config: {weight: 10}", "unknown field `weight`"),
+        (
+            "blkio_config: {device_read_bps: [{path: /dev/vda, rate: 0}]}",
+            "a rate is 1 or more",
+        ),
+        ("networks: [a, a]", "`a` stands twice"),
+        ("x-keelson: {start: socket}", "needs `sockets`"),
+        ("x-keelson: {sockets: [80, 80]}", "stream:80 stands twice"),
+        ("env_file: [{path: \"\"}]", "name of a file is missing"),
     ] {
         let failure = error(body);
         assert!(

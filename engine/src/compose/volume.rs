@@ -72,7 +72,7 @@ impl Volume {
 }
 
 /// Refuses paths that a mount cannot stand for: relative ones and such with `.` or `..` in them.
-fn absolute(path: &str) -> Result<String, String> {
+pub(super) fn absolute(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {
         return Err(format!(
             "`{path}` is not an absolute path (named volumes do not exist here)"
@@ -170,7 +170,10 @@ impl TryFrom<Long> for Volume {
 }
 
 /// Reads a value that is a string in its short syntax and a map in its long one.
-fn short_or_long<'de, D, T, L>(deserializer: D, expecting: &'static str) -> Result<T, D::Error>
+pub(super) fn short_or_long<'de, D, T, L>(
+    deserializer: D,
+    expecting: &'static str,
+) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err = String> + TryFrom<L, Error = String>,
@@ -190,6 +193,10 @@ where
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
             text.parse().map_err(E::custom)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+            self.visit_str(&number.to_string())
         }
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {

@@ -1,6 +1,7 @@
 //! From what a client of Docker's API asks for to a definition as the engine runs it.
 
 use super::volumes;
+use crate::compose::block_io::{BlockIo, Rate};
 use crate::compose::lists::{CommandLine, OneOrMany, Ordered, Pairs};
 use crate::compose::service::{HealthCheck, Ulimit};
 use crate::compose::values::{
@@ -12,6 +13,7 @@ use crate::network::request;
 use crate::spec::rlimit_name;
 use bollard_stubs::models::{
     ContainerCreateBody, HealthConfig, HostConfig, ImageConfig, RestartPolicyNameEnum,
+    ThrottleDevice,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -165,6 +167,12 @@ fn refuse(host: &HostConfig) -> Result<(), String> {
         ("UsernsMode", named(&host.userns_mode, &["", "host"])),
         ("VolumeDriver", named(&host.volume_driver, &["", "local"])),
         ("BlkioWeight", host.blkio_weight.unwrap_or(0) != 0),
+        (
+            "BlkioWeightDevice",
+            host.blkio_weight_device
+                .as_ref()
+                .is_some_and(|list| !list.is_empty()),
+        ),
         ("OomKillDisable", host.oom_kill_disable == Some(true)),
     ];
     match unsupported.iter().find(|(_, given)| *given) {
@@ -250,6 +258,21 @@ pub fn limit(service: &mut Service, host: &HostConfig) -> Result<(), String> {
     service.cpuset = text(&host.cpuset_cpus);
     service.cpus = processors(host).map(Cpus);
     service.restart = restart(host)?;
+    let rates = |list: &Option<Vec<ThrottleDevice>>| {
+        let list = list.iter().flatten();
+        let rate = |limit: &ThrottleDevice| {
+            let rate = u64::try_from(limit.rate?).ok().filter(|rate| *rate > 0)?;
+            let path = limit.path.clone()?;
+            Some(Rate { path, rate })
+        };
+        list.filter_map(rate).collect()
+    };
+    service.blkio_config = BlockIo {
+        device_read_bps: rates(&host.blkio_device_read_bps),
+        device_write_bps: rates(&host.blkio_device_write_bps),
+        device_read_iops: rates(&host.blkio_device_read_iops),
+        device_write_iops: rates(&host.blkio_device_write_iops),
+    };
     service.oom_score_adj = match host.oom_score_adj.unwrap_or(0) {
         0 => None,
         adjustment => match i32::try_from(adjustment) {

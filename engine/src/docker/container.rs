@@ -53,7 +53,7 @@ impl Container {
             _ if self.paused => Status::PAUSED,
             api::State::Stopped if fresh => Status::CREATED,
 
-            api::State::Waiting => Status::CREATED,
+            api::State::Waiting | api::State::Listening => Status::CREATED,
             api::State::Starting if self.service.pid.is_none() => Status::CREATED,
             api::State::Starting
             | api::State::Ready

@@ -19,6 +19,9 @@
 //!                                  Stopping --Exited--> Stopped | Creating | restart policy
 //! ```
 //!
+//! A service that is started by who connects to it begins as `Listening`, and is that again when it has ended well: it
+//! is down, and `Start` takes it to `Waiting`.
+//!
 //! A container that a client made begins as `Stopped`; `Start` takes whatever is down, and is nothing to whatever is not.
 //!
 //! The machine knows no clock and no container: events carry what happened, actions say what to do. It is stored as
@@ -100,6 +103,8 @@ pub enum State {
     /// Something that it needs is not ready.
     #[default]
     Waiting,
+    /// Its sockets are listened at; it starts when somebody connects.
+    Listening,
     /// Its container is being made.
     Creating,
     /// Its process is there and has not said that it is ready.
@@ -172,7 +177,10 @@ impl State {
 
     /// Nothing is under way: it is down and stays so unless something is asked of it.
     pub fn is_down(&self) -> bool {
-        matches!(self, Self::Finished | Self::Failed { .. } | Self::Stopped)
+        matches!(
+            self,
+            Self::Listening | Self::Finished | Self::Failed { .. } | Self::Stopped
+        )
     }
 
     /// Whether those who only wait for their turn need wait no longer.
@@ -220,6 +228,8 @@ pub enum Event {
     Stop,
     /// It shall run; nothing happens when it does, or is about to.
     Start,
+    /// Its sockets shall be listened at, if it is down.
+    Listen,
     /// It shall end and be started again.
     Restart,
     /// What is ending has no longer than this, whatever its definition says.

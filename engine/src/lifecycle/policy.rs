@@ -1,5 +1,6 @@
 //! What a definition says about restarts and time limits.
 
+use crate::compose::socket::Start;
 use crate::compose::{Definition, Ready, Restart};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Policy {
     pub stop_signal: i32,
     /// How long it may be silent.
     pub watchdog: Option<Duration>,
+    /// It is started by who connects to one of its sockets.
+    pub starts_when_called: bool,
 }
 
 impl Policy {
@@ -42,6 +45,7 @@ impl Policy {
                 .stop_signal
                 .map_or(nix::libc::SIGTERM, |signal| signal.0),
             watchdog: definition.service.keelson.watchdog.map(|span| span.0),
+            starts_when_called: definition.service.keelson.start == Start::Socket,
         }
     }
 

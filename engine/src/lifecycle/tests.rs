@@ -14,6 +14,7 @@ fn policy(restart: Restart, ready: Ready) -> Policy {
         stop_grace_period: Duration::from_secs(10),
         stop_signal: 15,
         watchdog: None,
+        starts_when_called: false,
     }
 }
 
@@ -108,6 +109,27 @@ fn a_one_shot_finishes_or_fails_by_its_exit_status() {
             blocked_by: None
         }
     );
+}
+
+#[test]
+fn one_that_is_started_by_who_connects_listens_again_when_it_has_ended_well() {
+    let mut policy = policy(Restart::OnFailure(None), Ready::Started);
+    policy.starts_when_called = true;
+    let mut life = Lifecycle {
+        state: State::Listening,
+        ..Lifecycle::default()
+    };
+    assert!(life.state.is_down());
+    assert_eq!(life.transition(Event::Unblocked, &policy, 1), []);
+    life.transition(Event::Start, &policy, 1);
+    assert_eq!(life.state, State::Waiting);
+    life.transition(Event::Unblocked, &policy, 1);
+    life.transition(Event::Created(process()), &policy, 1);
+    life.transition(Event::Launched, &policy, 1);
+    life.transition(Event::Exited(Ending::Code(0)), &policy, 2);
+    assert_eq!(life.state, State::Listening);
+    life.transition(Event::Stop, &policy, 3);
+    assert_eq!(life.state, State::Stopped);
 }
 
 #[test]
@@ -312,6 +334,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Timeout),
         Just(Event::Stop),
         Just(Event::Start),
+        Just(Event::Listen),
         Just(Event::Restart),
         Just(Event::Within(Duration::ZERO)),
     ]

@@ -131,12 +131,30 @@ impl Lifecycle {
             } => match event {
                 Event::Unblocked => self.create(cx),
                 Event::Restart | Event::Start => State::Waiting,
+                Event::Listen => State::Listening,
                 _ => State::Failed {
                     why,
                     blocked_by: Some(by),
                 },
             },
+            State::Listening => match event {
+                Event::Stop => State::Stopped,
+                // It cannot be listened for.
+                Event::LaunchFailed { why, .. } => {
+                    cx.actions.push(Action::Error(why.clone()));
+                    State::Failed {
+                        why,
+                        blocked_by: None,
+                    }
+                }
+                Event::Start | Event::Restart => {
+                    self.streak = 0;
+                    State::Waiting
+                }
+                _ => State::Listening,
+            },
             down @ (State::Failed { .. } | State::Finished | State::Stopped) => match event {
+                Event::Listen => State::Listening,
                 Event::Restart => {
                     self.restarts = self.restarts.saturating_add(1);
                     self.streak = 0;
@@ -239,7 +257,7 @@ impl Lifecycle {
                 self.started_us.get_or_insert(cx.now);
                 self.ready_us = Some(cx.now);
                 cx.actions.push(Action::Info("has finished".to_owned()));
-                return State::Finished;
+                return finished(cx);
             }
             return self.ended(false, ending.to_string(), cx);
         }
@@ -290,7 +308,7 @@ impl Lifecycle {
         }
         if succeeded {
             cx.actions.push(Action::Info("has finished".to_owned()));
-            return State::Finished;
+            return finished(cx);
         }
         cx.actions.push(Action::Error(why.clone()));
         State::Failed {
@@ -378,6 +396,13 @@ fn kill(process: Process, then: Then, cx: &mut Context<'_>) -> State {
         process: Some(process),
         then,
         until_us: Some(later(cx.now, KILL_PATIENCE)),
+    }
+}
+
+fn finished(cx: &Context<'_>) -> State {
+    match cx.policy.starts_when_called {
+        true => State::Listening,
+        false => State::Finished,
     }
 }
 

@@ -19,7 +19,7 @@ mod wire;
 
 pub use address::Subnet;
 pub use registry::Networks;
-pub use request::{Attachment, New, Protocol, Publish};
+pub use request::{Attachment, DEFAULT, New, Protocol, Publish};
 pub(crate) use wire::Wire;
 use wire::Wirer;
 

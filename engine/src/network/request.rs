@@ -123,7 +123,7 @@ pub(crate) fn networks(
 }
 
 /// Clients call the default network by either name.
-pub(super) fn plain(name: &str) -> &str {
+pub(crate) fn plain(name: &str) -> &str {
     match name {
         "default" => DEFAULT,
         name => name,

@@ -4,6 +4,7 @@ use crate::compose::Definition;
 use nix::sys::stat::{SFlag, major, minor};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Nodes and rules of one container.
 #[derive(Debug, Default, PartialEq)]
@@ -25,6 +26,25 @@ const STANDARD: [(i64, Option<i64>); 8] = [
     (5, Some(2)),
     (136, None),
 ];
+
+/// The number of a disk, by its node or that of one of its partitions: limits are on whole disks.
+pub(super) fn disk(path: &Path) -> std::io::Result<(u64, u64)> {
+    let stat = std::fs::metadata(path)?;
+    if SFlag::from_bits_truncate(stat.mode() & SFlag::S_IFMT.bits()) != SFlag::S_IFBLK {
+        return Err(std::io::Error::other("it is not a block device"));
+    }
+    let (major, minor) = (major(stat.rdev()), minor(stat.rdev()));
+    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    if !device.join("partition").exists() {
+        return Ok((major, minor));
+    }
+    let whole = std::fs::canonicalize(device)?.join("../dev");
+    let text = std::fs::read_to_string(whole)?;
+    let number = text.trim().split_once(':');
+    number
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
+        .ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
 
 /// Looks the service's devices up on this machine. One that does not exist is left out with a warning: what hardware
 /// there is must not decide whether the system boots.

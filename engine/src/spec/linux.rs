@@ -1,10 +1,11 @@
 //! The `linux` object: namespaces, cgroup and its limits, seccomp, what is masked.
 
 use super::Host;
-use super::devices::Devices;
+use super::devices::{self, Devices};
 use crate::compose::{Definition, Namespace, NetworkMode, SecurityOption, Service, Slice};
 use anyhow::Context;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// Files that tell about the host or let it be disturbed (the set that Docker masks).
 const MASKED: [&str; 10] = [
@@ -135,6 +136,24 @@ fn resources(
     warnings: &mut Vec<String>,
 ) -> Value {
     let mut resources = limits(&definition.service);
+    for (key, rates) in definition.service.blkio_config.limits() {
+        for rate in rates {
+            let (major, minor) = match devices::disk(Path::new(&rate.path)) {
+                Ok(number) => number,
+                Err(error) => {
+                    let path = &rate.path;
+                    warnings.push(format!("the limit on {path} is left out: {error}"));
+                    continue;
+                }
+            };
+            let limits = &mut resources["blockIO"][key];
+            let limit = json!({ "major": major, "minor": minor, "rate": rate.rate });
+            match limits.as_array_mut() {
+                Some(limits) => limits.push(limit),
+                None => *limits = json!([limit]),
+            }
+        }
+    }
     if !host.limits
         && resources
             .as_object()

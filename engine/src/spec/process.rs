@@ -121,6 +121,16 @@ fn environment(definition: &Definition, home: Option<&str>) -> Vec<String> {
     if definition.service.tty && !given.contains_key("TERM") {
         variables.push("TERM=xterm".to_owned());
     }
+    let sockets = &definition.service.keelson.sockets;
+    if !sockets.is_empty() {
+        let names: Vec<&str> = sockets
+            .iter()
+            .map(|socket| socket.name.as_deref().unwrap_or(&definition.name))
+            .collect();
+        // Which process they are for is what the runtime knows.
+        variables.push(format!("LISTEN_FDS={}", names.len()));
+        variables.push(format!("LISTEN_FDNAMES={}", names.join(":")));
+    }
     if let Some(watchdog) = definition.service.keelson.watchdog {
         variables.push(format!("WATCHDOG_USEC={}", watchdog.0.as_micros()));
     }

@@ -59,6 +59,7 @@ impl Engine {
                 entry.output = Some(Output::new(Pipe::adopt(stdout), Pipe::adopt(stderr)));
             }
             self.adopt_streams(name, &mut legacy.stored);
+            self.adopt_sockets(name, &mut legacy.stored);
         }
         for (name, record) in &legacy.records {
             if crate::containers::key(&record.id) == name {
@@ -84,6 +85,7 @@ impl Engine {
             self.resume(name);
             self.take_network(name);
         }
+        self.listen_for_all();
         for (pid, ending) in legacy.exits {
             self.exited(pid, ending);
         }

@@ -38,6 +38,7 @@ impl Engine {
         self.log_may_have_changed(name, &before.state);
         self.container_may_have_changed(name, &before);
         self.service_may_have_changed(name, &before);
+        self.listen_as_its_state_says(name);
         if let Some(pid) = created
             && let Some(at) = self.unclaimed.iter().position(|(other, _)| *other == pid)
             && let Some((_, ending)) = self.unclaimed.remove(at)

@@ -149,7 +149,14 @@ fn service_root(
     }
     image::renew_root(container, image)?;
     let directory = rootfs::mount_image(container, &image.layers)?;
-    let config = configure(shared, plan, &directory, container, &[]).map_err(permanent(""))?;
+    let mut files = Vec::new();
+    if !image.built_in {
+        for (target, source) in super::files::write(None, &plan.definition, container, &plan.hosts)?
+        {
+            files.push((PathBuf::from(target), source));
+        }
+    }
+    let config = configure(shared, plan, &directory, container, &files).map_err(permanent(""))?;
     let targets = spec::mounts::targets(&config.json);
     let keeps = service.keelson.keep_root && !image.built_in;
     let writes = match (service.read_only, keeps) {
@@ -186,7 +193,9 @@ fn container_root(
         rootfs::make_inside(&root, path)?;
     }
     let mut files = Vec::new();
-    for (target, source) in super::files::write(stored, &plan.definition, container, &plan.hosts)? {
+    for (target, source) in
+        super::files::write(Some(stored), &plan.definition, container, &plan.hosts)?
+    {
         files.push((rootfs::make_file_inside(&root, target)?, source));
     }
     configure(shared, plan, &root, container, &files).map_err(permanent(""))

@@ -1,5 +1,6 @@
 //! What clients of the API have done with services.
 
+use super::containers::Answer;
 use super::entry::Until;
 use super::{Engine, Input};
 use crate::docker::{Command, Condition};
@@ -58,14 +59,19 @@ impl Engine {
         for event in event.into_iter().chain(within.map(Event::Within)) {
             self.apply(&name, event);
         }
+        // Only now: the state before was not the outcome.
+        self.answer_when(&name, until, answer);
+    }
+
+    /// Answers when a service has come to something.
+    pub(super) fn answer_when(&mut self, name: &str, until: Until, answer: Answer) {
         let (outcome, waiter) = oneshot::channel();
         tokio::task::spawn_local(async move {
             let outcome = waiter.await;
             let outcome = outcome.unwrap_or_else(|_| Err("the engine ended".to_owned()));
             let _ = answer.send(outcome.map_err(Refusal::Failed));
         });
-        // Only now: the state before was not the outcome.
-        if let Some(entry) = self.services.get_mut(&name) {
+        if let Some(entry) = self.services.get_mut(name) {
             entry.waiters.push((until, outcome));
             entry.resolve_waiters();
         }

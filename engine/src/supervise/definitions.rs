@@ -1,7 +1,7 @@
 //! The definitions of services: read at the start and whenever that is asked for; what people decide about them.
 
 use super::containers::Answer;
-use super::entry::Entry;
+use super::entry::{Entry, Until};
 use super::start::employ;
 use super::worker::Job;
 use super::{Engine, Shared, image};
@@ -35,6 +35,7 @@ pub(super) fn prepare(entry: &mut Entry, choice: &Choice, starts: bool) {
     entry.pin(choice.image.clone());
     entry.record.life.state = match () {
         () if entry.definition.is_create_only() => State::Finished,
+        () if starts && choice.enabled && entry.starts_when_called() => State::Listening,
         () if starts && choice.enabled => State::Waiting,
         () => State::Stopped,
     };
@@ -57,6 +58,9 @@ impl Entry {
         self.base = Rc::new(definition);
         if self.state().is_down() || matches!(self.state(), State::Waiting) {
             self.pin(self.pin.clone());
+            if *self.state() == State::Listening && !self.starts_when_called() {
+                self.record.life.state = State::Stopped;
+            }
         } else {
             self.outdated = true;
         }
@@ -134,6 +138,7 @@ impl Engine {
                 }
                 Some(entry) => {
                     entry.redefine(definition);
+                    self.listen_as_its_state_says(&name);
                     reloaded.changed.push(name);
                 }
             }
@@ -150,6 +155,7 @@ impl Engine {
         prepare(&mut entry, &self.choices.of(&name), starts);
         self.services.insert(name.clone(), entry);
         self.save(&name);
+        self.listen_as_its_state_says(&name);
     }
 
     /// Removes a service that is not defined any more, when it has ended.
@@ -209,6 +215,10 @@ impl Engine {
             Err(refusal) => return drop(answer.send(Err(refusal))),
             Ok(entry) if !entry.state().is_down() && self.is_outdated(entry) => {
                 Command::Restart(None)
+            }
+            Ok(entry) if entry.state().is_down() && entry.starts_when_called() => {
+                self.apply(&name, Event::Listen);
+                return self.answer_when(&name, Until::Settled, answer);
             }
             Ok(_) => Command::Up,
         };

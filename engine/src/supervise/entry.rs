@@ -85,6 +85,10 @@ pub(super) struct Entry {
     /// Watch for changes of files that it wants to hear of.
     pub(super) changes: Vec<Task>,
     pub(super) ears: Option<Task>,
+    /// What is listened at for it, in the order of its definition.
+    pub(super) sockets: Vec<super::sockets::Open>,
+    /// Waits for somebody to connect.
+    pub(super) caller: Option<Task>,
     /// Dev mode, or no log service: read its output here.
     pub(super) drains: Vec<Task>,
     /// Without PID 1: waits for the end of its first process.
@@ -131,6 +135,8 @@ impl Entry {
             health: None,
             changes: Vec::new(),
             ears: None,
+            sockets: Vec::new(),
+            caller: None,
             drains: Vec::new(),
             watch: None,
             waiters: Vec::new(),
@@ -202,6 +208,7 @@ impl Entry {
             state if until == Until::Down => state.is_down().then_some(Ok(())),
             State::Starting { launched: true, .. } if until == Until::Launched => Some(Ok(())),
             State::Ready { .. } => Some(Ok(())),
+            State::Listening if until == Until::Settled => Some(Ok(())),
             // It ran, and was quicker than whoever asked: how it ended is another question.
             State::Failed { .. } | State::Backoff { .. }
                 if until == Until::Launched && self.record.life.started_us.is_some() =>

@@ -1,4 +1,4 @@
-//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container that a client made.
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container whose image is not the OS image's.
 
 use crate::compose::{Definition, Namespace, NetworkMode};
 use crate::containers::Stored;
@@ -8,9 +8,17 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Where programs look for name servers.
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
+
+/// A file of the host; empty when there is none.
+pub(super) fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
 /// Writes them into the container's directory; path in the container, path on the host.
 pub(super) fn write(
-    stored: &Stored,
+    stored: Option<&Stored>,
     definition: &Definition,
     container: &Path,
     known: &str,
@@ -21,9 +29,8 @@ pub(super) fn write(
         Some(Namespace::Host) => fs::read_to_string("/proc/sys/kernel/hostname")?
             .trim()
             .to_owned(),
-        _ => service.hostname.clone().unwrap_or_default(),
+        _ => hostname_of(definition).to_owned(),
     };
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let hosts = match shares_host {
         true => read("/etc/hosts"),
         false => own_hosts(&hostname, known),
@@ -32,9 +39,9 @@ pub(super) fn write(
         ("/etc/hostname", "hostname", format!("{hostname}\n")),
         ("/etc/hosts", "hosts", hosts_file(stored, hosts)),
         (
-            "/etc/resolv.conf",
+            RESOLVER,
             "resolv.conf",
-            resolver_file(stored, &read("/etc/resolv.conf")),
+            resolver_file(stored, &read(RESOLVER)),
         ),
     ];
     let mut files = Vec::new();
@@ -48,17 +55,34 @@ pub(super) fn write(
 
 /// Writes who is in a container's networks into the file that it has, which is mounted and has to stay the same one.
 pub(super) fn rewrite_hosts(
-    stored: &Stored,
+    stored: Option<&Stored>,
     definition: &Definition,
     container: &Path,
     known: &str,
 ) -> anyhow::Result<()> {
-    let hostname = definition.service.hostname.clone().unwrap_or_default();
-    let text = hosts_file(stored, own_hosts(&hostname, known));
-    let path = container.join("hosts");
+    let text = hosts_file(stored, own_hosts(hostname_of(definition), known));
+    rewrite(&container.join("hosts"), &text)
+}
+
+/// Writes the host's name servers into the file that a container has, unless it was given its own.
+pub(super) fn rewrite_resolver(
+    stored: Option<&Stored>,
+    container: &Path,
+    host: &str,
+) -> anyhow::Result<()> {
+    rewrite(&container.join("resolv.conf"), &resolver_file(stored, host))
+}
+
+fn hostname_of(definition: &Definition) -> &str {
+    let own = definition.service.hostname.as_deref();
+    own.unwrap_or(&definition.name)
+}
+
+/// Writes into a file that is mounted somewhere and so has to stay the same one; fine when there is none.
+fn rewrite(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = || {
         // Longer or shorter, a reader finds whole lines.
-        let file = match fs::File::options().write(true).open(&path) {
+        let file = match fs::File::options().write(true).open(path) {
             // It is being made, with the same content.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other?,
@@ -80,8 +104,8 @@ fn own_hosts(hostname: &str, known: &str) -> String {
 }
 
 /// With what the client adds (`HOST:ADDRESS`).
-fn hosts_file(stored: &Stored, mut text: String) -> String {
-    let extra = stored.body.host_config.as_ref();
+fn hosts_file(stored: Option<&Stored>, mut text: String) -> String {
+    let extra = stored.and_then(|stored| stored.body.host_config.as_ref());
     for line in extra
         .and_then(|host| host.extra_hosts.as_ref())
         .into_iter()
@@ -95,8 +119,8 @@ fn hosts_file(stored: &Stored, mut text: String) -> String {
 }
 
 /// resolv.conf(5): the host's, or what the client says.
-fn resolver_file(stored: &Stored, host: &str) -> String {
-    let Some(config) = &stored.body.host_config else {
+fn resolver_file(stored: Option<&Stored>, host: &str) -> String {
+    let Some(config) = stored.and_then(|stored| stored.body.host_config.as_ref()) else {
         return host.to_owned();
     };
     let own = |list: &Option<Vec<String>>, key: &str| {
@@ -143,14 +167,14 @@ mod tests {
     #[test]
     fn what_the_client_says_replaces_the_hosts_part_by_part() {
         let host = "search example.org\nnameserver 192.0.2.1\n";
-        let plain = resolver_file(&stored(HostConfig::default()), host);
+        let plain = resolver_file(Some(&stored(HostConfig::default())), host);
         assert_eq!(plain, "nameserver 192.0.2.1\nsearch example.org\n");
         let own = stored(HostConfig {
             dns: Some(vec!["198.51.100.1".into(), "198.51.100.2".into()]),
             ..HostConfig::default()
         });
         let text = "nameserver 198.51.100.1\nnameserver 198.51.100.2\nsearch example.org\n";
-        assert_eq!(resolver_file(&own, host), text);
+        assert_eq!(resolver_file(Some(&own), host), text);
     }
 
     #[test]
@@ -159,9 +183,9 @@ mod tests {
             extra_hosts: Some(vec!["db:2001:db8::1".into()]),
             ..HostConfig::default()
         });
-        let text = hosts_file(&own, own_hosts("web", ""));
+        let text = hosts_file(Some(&own), own_hosts("web", ""));
         assert!(text.ends_with("127.0.1.1\tweb\n2001:db8::1\tdb\n"));
-        let text = hosts_file(&own, own_hosts("web", "10.0.0.2\tweb\n"));
+        let text = hosts_file(Some(&own), own_hosts("web", "10.0.0.2\tweb\n"));
         assert!(text.ends_with("ip6-loopback\n10.0.0.2\tweb\n2001:db8::1\tdb\n"));
     }
 }

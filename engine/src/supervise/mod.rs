@@ -9,6 +9,7 @@
 //! - `containers`: those that clients made; `change`: what is changed of one; `remove`: its end
 //! - `networks`: addresses and ports that containers have; `connect`: further ones while they run
 //! - `streams`: their output and input, and clients that are attached
+//! - `sockets`: what is listened at for services; `resolver`: the name servers that containers are told
 //! - `tell`: what becomes an event
 //! - `adopt`: goes on where an earlier engine was killed
 //! - `shutdown`: everything down, in reverse order, by a deadline
@@ -31,7 +32,9 @@ mod logs;
 mod networks;
 mod privileges;
 mod remove;
+mod resolver;
 mod shutdown;
+mod sockets;
 mod start;
 mod streams;
 mod tell;
@@ -90,6 +93,10 @@ enum Input {
     Exited { pid: i32, ending: Ending },
     /// The runtime sent the terminal of a container that is being made.
     Terminal { service: String, master: OwnedFd },
+    /// Somebody has connected to a service that does not run yet.
+    Called { service: String },
+    /// The host's name servers may be others now.
+    Resolver,
     /// Nobody can type to a container any more.
     Untypable { service: String },
     /// What is known of a container is on the disk, or could not be written.
@@ -251,6 +258,8 @@ impl Engine {
             Input::Exited { pid, ending } => self.exited(pid, ending),
             Input::HandedOver { attempt, result } => self.handed_over(attempt, result),
             Input::Terminal { service, master } => self.take_terminal(&service, master),
+            Input::Called { service } => self.called(&service),
+            Input::Resolver => self.tell_name_servers(),
             Input::Untypable { service } => self.forget_stored(&service, &["stdin"]),
             Input::Stored { service, result } => self.stored(&service, result),
             Input::Disposed { service, result } => self.disposed(&service, result),

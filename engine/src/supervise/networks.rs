@@ -174,13 +174,17 @@ impl Engine {
     /// Tells a container that runs who is in its networks.
     pub(super) fn rewrite_hosts(&self, name: &str) {
         let entry = self.services.get(name);
-        let Some((entry, stored)) = entry.and_then(|entry| Some((entry, entry.stored.as_ref()?)))
-        else {
+        let Some(entry) = entry else {
             return;
         };
         let container = self.shared.options.container(name);
         let hosts = self.known_hosts(name);
-        if let Err(error) = files::rewrite_hosts(stored, &entry.definition, &container, &hosts) {
+        if let Err(error) = files::rewrite_hosts(
+            entry.stored.as_deref(),
+            &entry.definition,
+            &container,
+            &hosts,
+        ) {
             self.shared.console.error(&format!(
                 "container {}: cannot tell it who is in its network: {error:#}",
                 entry.title()

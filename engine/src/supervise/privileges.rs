@@ -59,6 +59,10 @@ pub(super) fn privileges(definition: &Definition) -> Privileges {
         let word = request.as_str();
         add("x-keelson", word, format!("may ask for: {word}"));
     }
+    for socket in &service.keelson.sockets {
+        let text = socket.listen.to_string();
+        add("x-keelson", &text, format!("is given the socket {text}"));
+    }
     Privileges {
         capabilities: definition.capabilities(),
         privileged: service.privileged,

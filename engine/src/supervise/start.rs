@@ -117,6 +117,7 @@ pub async fn start(options: Options) -> anyhow::Result<()> {
                 .error(&format!("the API does not answer any more: {error:#}"));
         }
     });
+    let _resolver = super::resolver::watch(&shared);
     let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     engine
         .run(Ears {

@@ -33,11 +33,13 @@ impl Engine {
         };
         if definition.kind == Kind::Service {
             self.listen(name)?;
+            self.open_sockets(name)?;
         }
         let mut streams = self.streams(name)?;
         if self.is_relayed(name) {
             streams = self.relayed_streams(name, streams)?;
         }
+        streams.sockets = self.sockets(name)?;
         Ok(Plan {
             definition,
             stored,
@@ -138,6 +140,7 @@ impl Engine {
             stdin,
             stdout: stdout.context("there is no pipe")?,
             stderr: stderr.context("there is no pipe")?,
+            sockets: Vec::new(),
         })
     }
 

@@ -182,6 +182,7 @@ impl Engine {
                 };
                 (api::State::Waiting, detail)
             }
+            State::Listening => (api::State::Listening, None),
             State::Creating | State::Starting { .. } => (api::State::Starting, own_words()),
             State::Ready { healthy: true, .. } => (api::State::Ready, own_words()),
             State::Ready { healthy: false, .. } => (

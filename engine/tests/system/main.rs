@@ -3,7 +3,7 @@
 //!
 //! - `world`: one engine and its surroundings; `place`: where it lives
 //! - `pid1`: plays PID 1: keeps descriptors, reaps, starts the engine again
-//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `definitions`, `upgrade`, `kills`: the
+//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `sockets`, `definitions`, `upgrade`, `kills`: the
 //!   tests
 
 mod broken;
@@ -16,6 +16,7 @@ mod pid1;
 mod place;
 mod requests;
 mod restarts;
+mod sockets;
 mod upgrade;
 mod world;
 

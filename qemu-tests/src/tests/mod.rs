@@ -96,6 +96,7 @@ pub fn all() -> Vec<Test> {
             docker_compose_runs_a_project_on_the_system_engine;
         system_services:
             a_compose_file_becomes_a_service_that_is_upgraded_and_goes_back_by_itself
+            services_have_networks_ports_sockets_and_limits_on_disks
             the_network_service_is_upgraded_and_applications_do_not_notice
             console_and_user_engine_are_switched_and_keep_what_is_theirs
             services_of_a_cloud_config_run_where_rancheros_ran_them;

@@ -131,6 +131,90 @@ pub(super) fn a_compose_file_becomes_a_service_that_is_upgraded_and_goes_back_by
     Ok(())
 }
 
+/// Reached at a port of the host, by name in a network, by a socket that starts it, and slow on purpose.
+const CONNECTED: &str = "\
+services:
+  berth:
+    image: tests/busybox
+    command: httpd -f -p 80 -h /srv
+    ports: [\"127.0.0.1:8097:80\"]
+    networks: {dock: {aliases: [quay]}}
+    volumes: [/state/berth:/srv]
+    blkio_config:
+      device_write_bps: [{path: /dev/disk/by-label/KEELSON_STATE, rate: 1mb}]
+  caller:
+    image: tests/busybox
+    command: sh -c 'until wget -qO- http://quay/word; do sleep 0.2; done; exec sleep 100000'
+    networks: [dock]
+    depends_on: [berth]
+    stop_signal: KILL
+  bell:
+    image: tests/busybox
+    command: sh -c 'echo told $$LISTEN_FDS $$LISTEN_PID $$LISTEN_FDNAMES; dd bs=64 count=1 <&3'
+    network_mode: none
+    x-keelson:
+      start: socket
+      sockets: [{listen: \"127.0.0.1:8098\", type: dgram, name: rope}]
+networks: {dock: {external: true}}
+";
+
+pub(super) fn services_have_networks_ports_sockets_and_limits_on_disks(
+    lab: &mut Lab,
+) -> Result<()> {
+    let (_vm, ssh, mut observer) = lab.observed()?;
+    docker::import(&ssh)?;
+    ssh.check_within(
+        "docker save tests/busybox | system-docker load && system-docker network create dock && sudo mkdir -p /state/berth && echo moored | sudo tee /state/berth/word",
+        SCRIPT_DEADLINE,
+    )?;
+    ssh.run_with(
+        "cat >/home/keelson/harbour.yml",
+        CONNECTED.as_bytes(),
+        SCRIPT_DEADLINE,
+    )?;
+    ssh.check_within(
+        "keelson service enable --now /home/keelson/harbour.yml",
+        SCRIPT_DEADLINE,
+    )?;
+    let word = ssh
+        .check("curl --silent --fail --retry 20 --retry-connrefused http://127.0.0.1:8097/word")?;
+    ensure!(word == "moored", "{word}");
+    let said = ssh.check_within(
+        "until keelson service logs caller | grep moored; do sleep 0.2; done",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(said.contains("moored"), "{said}");
+
+    let limit = observer.run(
+        "cat /host/sys/fs/cgroup/system/berth/io.max",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(limit.contains(" wbps=1048576 "), "{limit}");
+    let seconds = "system-docker exec berth sh -c 'begun=$(cut -d. -f1 /proc/uptime); dd if=/dev/zero of=/srv/big bs=64k count=64 conv=fsync 2>/dev/null; echo $(($(cut -d. -f1 /proc/uptime) - begun))'";
+    let seconds: u32 = ssh.check_within(seconds, SCRIPT_DEADLINE)?.parse()?;
+    ensure!(
+        seconds >= 2,
+        "4 MB at 1 MB a second were written in {seconds} s"
+    );
+    ssh.check("system-docker run --rm --device-write-bps /dev/vda:2mb tests/busybox true")?;
+
+    ensure!(Status::read(&ssh)?.service("bell")?.state == "listening");
+    ssh.check("echo ding >/dev/udp/127.0.0.1/8098")?;
+    let said = ssh.check_within(
+        "until keelson service logs bell | grep ding; do sleep 0.2; done; keelson service logs bell",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(said.contains("told 1 1 rope"), "{said}");
+    // It is rung again, and heard although the engine was killed meanwhile.
+    observer.run("kill -9 $(pidof keelson-engine)", SCRIPT_DEADLINE)?;
+    ssh.check("echo dong >/dev/udp/127.0.0.1/8098")?;
+    ssh.check_within(
+        "until keelson service logs bell | grep dong; do sleep 0.2; done",
+        SCRIPT_DEADLINE,
+    )?;
+    Ok(())
+}
+
 pub(super) fn the_network_service_is_upgraded_and_applications_do_not_notice(
     lab: &mut Lab,
 ) -> Result<()> {
