@@ -5,6 +5,7 @@ use super::devices::{self, Devices};
 use crate::compose::{Definition, Namespace, NetworkMode, SecurityOption, Service, Slice};
 use anyhow::Context;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Files that tell about the host or let it be disturbed (the set that Docker masks).
@@ -55,8 +56,9 @@ pub(super) fn build(
         "devices": devices.nodes,
         "rootfsPropagation": "rprivate",
     });
-    if !service.sysctls.0.is_empty() {
-        linux["sysctl"] = json!(service.sysctls.0);
+    let sysctls = sysctls(service);
+    if !sysctls.is_empty() {
+        linux["sysctl"] = json!(sysctls);
     }
     if !definition.unconfined(SecurityOption::SystemPathsUnconfined) {
         linux["maskedPaths"] = json!(MASKED);
@@ -74,6 +76,23 @@ pub(super) fn build(
             .context("cannot use the seccomp profile")?;
     }
     Ok(linux)
+}
+
+/// What is asked for, and Docker's two for a network of one's own: every port may be listened at there, and anybody may
+/// ping.
+fn sysctls(service: &Service) -> BTreeMap<&str, &str> {
+    let own = !matches!(
+        service.network_mode,
+        Some(NetworkMode::Host | NetworkMode::Container(_))
+    );
+    let mut sysctls = BTreeMap::new();
+    if own {
+        sysctls.insert("net.ipv4.ip_unprivileged_port_start", "0");
+        sysctls.insert("net.ipv4.ping_group_range", "0 2147483647");
+    }
+    let given = service.sysctls.0.iter();
+    sysctls.extend(given.map(|(name, value)| (name.as_str(), value.as_str())));
+    sysctls
 }
 
 fn namespaces(definition: &Definition, host: &Host<'_>) -> Vec<Value> {

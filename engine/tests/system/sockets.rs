@@ -123,7 +123,7 @@ fn who_connects_before_a_service_runs_is_answered_when_it_does() {
     let file = format!(
         "services:
   gate: {{image: keelson/box, command: [sh, -c, 'until test -e /gate/open; do sleep 0.05; done'], volumes: ['{0}:/gate'], x-keelson: {{ready: exit}}}}
-  late: {{image: keelson/box, command: [sh, -c, 'exec busybox cat <&3'], depends_on: [gate], x-keelson: {{sockets: [{{listen: {0}/late.sock, type: dgram}}]}}}}
+  late: {{image: keelson/box, command: [sh, -c, 'busybox dd bs=64 count=1 <&3'], depends_on: [gate], x-keelson: {{sockets: [{{listen: {0}/late.sock, type: dgram}}]}}}}
 ",
         directory.path().display()
     );

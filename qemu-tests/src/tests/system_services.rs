@@ -164,7 +164,11 @@ pub(super) fn services_have_networks_ports_sockets_and_limits_on_disks(
     let (_vm, ssh, mut observer) = lab.observed()?;
     docker::import(&ssh)?;
     ssh.check_within(
-        "docker save tests/busybox | system-docker load && system-docker network create dock && sudo mkdir -p /state/berth && echo moored | sudo tee /state/berth/word",
+        "docker save tests/busybox | system-docker load && system-docker network create dock",
+        SCRIPT_DEADLINE,
+    )?;
+    observer.run(
+        "mkdir /host/state/berth && echo moored >/host/state/berth/word",
         SCRIPT_DEADLINE,
     )?;
     ssh.run_with(
@@ -176,8 +180,10 @@ pub(super) fn services_have_networks_ports_sockets_and_limits_on_disks(
         "keelson service enable --now /home/keelson/harbour.yml",
         SCRIPT_DEADLINE,
     )?;
-    let word = ssh
-        .check("curl --silent --fail --retry 20 --retry-connrefused http://127.0.0.1:8097/word")?;
+    let word = ssh.check_within(
+        "until exec 3<>/dev/tcp/127.0.0.1/8097; do sleep 0.2; done 2>/dev/null; printf 'GET /word HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3",
+        SCRIPT_DEADLINE,
+    )?;
     ensure!(word == "moored", "{word}");
     let said = ssh.check_within(
         "until keelson service logs caller | grep moored; do sleep 0.2; done",

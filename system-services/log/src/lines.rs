@@ -1,6 +1,10 @@
 //! Bytes into lines.
 
 use crate::record::MESSAGE_MAX_BYTES;
+use memchr::memchr;
+
+/// So much is stored together at most.
+pub const RUN_MAX_BYTES: usize = 32 * 1024;
 
 /// One message cut from a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +22,7 @@ pub struct Line<'b> {
 #[must_use]
 pub fn next_line(bytes: &[u8]) -> Option<Line<'_>> {
     let window = bytes.get(..=MESSAGE_MAX_BYTES).unwrap_or(bytes);
-    if let Some(end) = window.iter().position(|byte| *byte == b'\n') {
+    if let Some(end) = memchr(b'\n', window) {
         let text = &bytes[..end];
         return Some(Line {
             text: text.strip_suffix(b"\r").unwrap_or(text),
@@ -34,6 +38,52 @@ pub fn next_line(bytes: &[u8]) -> Option<Line<'_>> {
             partial: true,
         }
     })
+}
+
+/// Lines that are stored together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// How many bytes of the stream they take.
+    pub taken_bytes: usize,
+    /// How many records they are.
+    pub records: u64,
+    /// The lowest priority that stands before any of them.
+    pub most_urgent: Option<u8>,
+}
+
+/// The lines at the start of the bytes, as many as are stored together; with `all` also what has no end, by itself.
+/// A line that is cut ends a run, so that it is cut at the same place when it is read.
+#[must_use]
+pub fn next_run(bytes: &[u8], all: bool) -> Option<Run> {
+    let mut run = Run {
+        taken_bytes: 0,
+        records: 0,
+        most_urgent: None,
+    };
+    while let Some(line) = next_line(&bytes[run.taken_bytes..]) {
+        if run.records > 0 && run.taken_bytes + line.taken_bytes > RUN_MAX_BYTES {
+            break;
+        }
+        run.add(line.text, line.taken_bytes);
+        if line.partial {
+            break;
+        }
+    }
+    if all && run.records == 0 && !bytes.is_empty() {
+        run.add(bytes, bytes.len());
+    }
+    (run.records > 0).then_some(run)
+}
+
+impl Run {
+    fn add(&mut self, text: &[u8], taken_bytes: usize) {
+        self.taken_bytes += taken_bytes;
+        self.records += 1;
+        if let (Some(priority), _) = split_priority(text) {
+            let lowest = self.most_urgent.unwrap_or(priority);
+            self.most_urgent = Some(lowest.min(priority));
+        }
+    }
 }
 
 /// The length without a character that the end cuts through.

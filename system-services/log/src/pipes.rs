@@ -4,8 +4,8 @@
 //! container restarts) stays silent instead of reporting the hang-up for ever, and speaks again when it is written to.
 
 use crate::clock::Time;
-use crate::lines::{next_line, split_priority};
-use crate::record::{Record, Stream};
+use crate::lines::next_run;
+use crate::record::{Lines, Stream};
 use crate::spool::{Spool, Taken};
 use crate::store::SharedStore;
 use crate::watch::watch;
@@ -237,38 +237,23 @@ impl Pipes {
             return Ok(());
         };
         let now = Time::now();
-        let record = |text: &[u8], position: u64, partial: bool| {
-            let (priority, text) = split_priority(text);
-            Record {
-                id: 0,
+        let mut taken = 0;
+        let pending = pipe.spool.pending();
+        while let Some(run) = next_run(&pending[taken..], all) {
+            let bytes = &pending[taken..taken + run.taken_bytes];
+            taken += run.taken_bytes;
+            let lines = Lines {
+                first_id: 0,
                 time_us: now.real_us,
                 boot_us: now.boot_us,
                 source: inode,
-                position,
+                position: pipe.spool.position() + taken as u64,
                 stream: pipe.label.stream,
-                priority,
-                partial,
-                service: pipe.label.name.clone(),
-                message: text.to_vec(),
-            }
-        };
-        let mut records = Vec::new();
-        let mut taken = 0;
-        let pending = pipe.spool.pending();
-        while let Some(line) = next_line(&pending[taken..]) {
-            taken += line.taken_bytes;
-            records.push(record(
-                line.text,
-                pipe.spool.position() + taken as u64,
-                line.partial,
-            ));
+                service: &pipe.label.name,
+                bytes,
+            };
+            self.store.borrow_mut().append_lines(&lines, run)?;
         }
-        if all && taken < pending.len() {
-            let rest = &pending[taken..];
-            taken = pending.len();
-            records.push(record(rest, pipe.spool.position() + taken as u64, true));
-        }
-        self.store.borrow_mut().append(records)?;
         pipe.spool.consume(taken);
         let waiting = !pipe.spool.pending().is_empty();
         pipe.deadline = waiting.then(|| Instant::now() + PARTIAL_LINE_TIMEOUT);

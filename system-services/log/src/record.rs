@@ -1,9 +1,11 @@
 //! One log record, and how it stands on disk.
 //!
-//! A frame is `length: u32, checksum: u32, payload`, little-endian. The checksum (CRC-32C) covers the segment's salt,
+//! A frame is `length: u32, checksum: u32, payload`, little-endian. Its payload is one record, or whole lines of one pipe
+//! as they came, which are cut into records when they are read. The checksum (CRC-32C) covers the segment's salt,
 //! the length and the payload, so that neither a torn write nor what an earlier use of the same space has left
 //! there is ever taken for a record.
 
+use crate::lines::{next_line, split_priority};
 use crc::{CRC_32_ISCSI, Crc, Table};
 
 static CHECKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -18,6 +20,7 @@ pub const FRAME_MAX_BYTES: usize = 64 * 1024;
 const FIXED_PAYLOAD_BYTES: usize = 44;
 const NO_PRIORITY: u8 = 0xff;
 const PARTIAL: u8 = 1;
+const LINES: u8 = 2;
 
 /// Where a record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,52 +88,119 @@ pub struct Record {
     pub message: Vec<u8>,
 }
 
+/// What one pipe has given, stored as one. It is at most [`crate::lines::RUN_MAX_BYTES`] of whole lines, or one that has
+/// no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines<'b> {
+    /// The first record's; the others follow.
+    pub first_id: u64,
+    /// As of [`Record`].
+    pub time_us: u64,
+    /// As of [`Record`].
+    pub boot_us: u64,
+    /// As of [`Record`].
+    pub source: u64,
+    /// How far the source has been read when all of them are stored.
+    pub position: u64,
+    /// As of [`Record`].
+    pub stream: Stream,
+    /// As of [`Record`].
+    pub service: &'b str,
+    /// As they came.
+    pub bytes: &'b [u8],
+}
+
+/// What becomes one frame.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry<'b> {
+    /// A record.
+    Record(&'b Record),
+    /// Lines of one pipe.
+    Lines(&'b Lines<'b>),
+}
+
+impl<'b> From<&'b Record> for Entry<'b> {
+    fn from(record: &'b Record) -> Self {
+        Self::Record(record)
+    }
+}
+
+impl<'b> From<&'b Lines<'b>> for Entry<'b> {
+    fn from(lines: &'b Lines<'b>) -> Self {
+        Self::Lines(lines)
+    }
+}
+
 /// What stands at a place in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A record, and the frame's length in bytes.
-    Record(Box<Record>, usize),
+    /// Records, and the frame's length in bytes.
+    Records(Vec<Record>, usize),
     /// The bytes end before the frame does.
     Incomplete,
     /// No frame: the end of what was written, or a torn one.
     None,
 }
 
-/// Appends the record's frame for a segment with this salt.
-///
-/// # Errors
-/// Gives `false`, and appends nothing, when the service's name or the message is too long for a frame.
-#[must_use]
-pub fn encode(record: &Record, salt: u64, out: &mut Vec<u8>) -> bool {
-    let length = FIXED_PAYLOAD_BYTES + record.service.len() + record.message.len();
-    let (Ok(service_length), true) = (
-        u8::try_from(record.service.len()),
-        length + FRAME_HEADER_BYTES <= FRAME_MAX_BYTES,
-    ) else {
-        return false;
-    };
-    let length = length as u32;
-    let start = out.len();
-    out.extend(length.to_le_bytes());
-    out.extend([0; 4]);
-    for number in [
-        record.id,
-        record.time_us,
-        record.boot_us,
-        record.source,
-        record.position,
-    ] {
-        out.extend(number.to_le_bytes());
+impl Entry<'_> {
+    /// Appends the frame for a segment with this salt.
+    ///
+    /// # Errors
+    /// Gives `false`, and appends nothing, when the service's name or the message is too long for a frame.
+    #[must_use]
+    pub fn encode(self, salt: u64, out: &mut Vec<u8>) -> bool {
+        let (numbers, kind, service, message) = match self {
+            Self::Record(record) => {
+                let priority = record.priority.unwrap_or(NO_PRIORITY);
+                let flags = if record.partial { PARTIAL } else { 0 };
+                (
+                    [
+                        record.id,
+                        record.time_us,
+                        record.boot_us,
+                        record.source,
+                        record.position,
+                    ],
+                    [record.stream as u8, priority, flags],
+                    record.service.as_str(),
+                    record.message.as_slice(),
+                )
+            }
+            Self::Lines(lines) => (
+                [
+                    lines.first_id,
+                    lines.time_us,
+                    lines.boot_us,
+                    lines.source,
+                    lines.position,
+                ],
+                [lines.stream as u8, NO_PRIORITY, LINES],
+                lines.service,
+                lines.bytes,
+            ),
+        };
+        let length = FIXED_PAYLOAD_BYTES + service.len() + message.len();
+        let (Ok(service_length), true) = (
+            u8::try_from(service.len()),
+            length + FRAME_HEADER_BYTES <= FRAME_MAX_BYTES,
+        ) else {
+            return false;
+        };
+        let length = length as u32;
+        let start = out.len();
+        out.extend(length.to_le_bytes());
+        out.extend([0; 4]);
+        for number in numbers {
+            out.extend(number.to_le_bytes());
+        }
+        out.extend(kind);
+        out.push(service_length);
+        out.extend(service.as_bytes());
+        out.extend(message);
+        let sum = checksum(salt, length, &out[start + FRAME_HEADER_BYTES..]);
+        out[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
+        true
     }
-    out.push(record.stream as u8);
-    out.push(record.priority.unwrap_or(NO_PRIORITY));
-    out.push(if record.partial { PARTIAL } else { 0 });
-    out.push(service_length);
-    out.extend(record.service.as_bytes());
-    out.extend(&record.message);
-    let sum = checksum(salt, length, &out[start + FRAME_HEADER_BYTES..]);
-    out[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
-    true
 }
 
 /// Reads the frame at the start of `bytes`.
@@ -152,7 +222,7 @@ pub fn decode(bytes: &[u8], salt: u64) -> Frame {
         return Frame::None;
     }
     match parse(payload) {
-        Some(record) => Frame::Record(Box::new(record), FRAME_HEADER_BYTES + payload_bytes),
+        Some(records) => Frame::Records(records, FRAME_HEADER_BYTES + payload_bytes),
         None => Frame::None,
     }
 }
@@ -172,7 +242,7 @@ pub fn header_checksum(bytes: &[u8]) -> u32 {
     CHECKSUM.checksum(bytes)
 }
 
-fn parse(payload: &[u8]) -> Option<Record> {
+fn parse(payload: &[u8]) -> Option<Vec<Record>> {
     let mut rest = payload;
     let mut numbers = [0; 5];
     for number in &mut numbers {
@@ -182,7 +252,7 @@ fn parse(payload: &[u8]) -> Option<Record> {
     let [id, time_us, boot_us, source, position] = numbers;
     let (&[stream, priority, flags, service_length], rest) = rest.split_first_chunk::<4>()?;
     let (service, message) = rest.split_at_checked(usize::from(service_length))?;
-    Some(Record {
+    let first = Record {
         id,
         time_us,
         boot_us,
@@ -192,13 +262,40 @@ fn parse(payload: &[u8]) -> Option<Record> {
         priority: (priority != NO_PRIORITY).then_some(priority),
         partial: flags & PARTIAL != 0,
         service: std::str::from_utf8(service).ok()?.to_owned(),
-        message: message.to_vec(),
-    })
+        message: Vec::new(),
+    };
+    if flags & LINES != 0 {
+        return Some(cut(&first, message));
+    }
+    let message = message.to_vec();
+    Some(vec![Record { message, ..first }])
+}
+
+/// The records that lines are. What has no end at the end of them is one as well.
+fn cut(first: &Record, mut bytes: &[u8]) -> Vec<Record> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let (text, taken, partial) = match next_line(bytes) {
+            Some(line) => (line.text, line.taken_bytes, line.partial),
+            None => (bytes, bytes.len(), true),
+        };
+        let (priority, text) = split_priority(text);
+        records.push(Record {
+            id: first.id + records.len() as u64,
+            priority,
+            partial,
+            message: text.to_vec(),
+            ..first.clone()
+        });
+        bytes = &bytes[taken..];
+    }
+    records
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::next_run;
     use proptest::prelude::*;
     use proptest::strategy::ValueTree;
 
@@ -224,16 +321,16 @@ mod tests {
         #[test]
         fn what_was_encoded_is_read_back(record in any_record(), salt: u64, behind: Vec<u8>) {
             let mut bytes = Vec::new();
-            prop_assert!(encode(&record, salt, &mut bytes));
+            prop_assert!(Entry::from(&record).encode(salt, &mut bytes));
             let length = bytes.len();
             bytes.extend(behind);
-            prop_assert_eq!(decode(&bytes, salt), Frame::Record(Box::new(record), length));
+            prop_assert_eq!(decode(&bytes, salt), Frame::Records(vec![record], length));
         }
 
         #[test]
         fn a_torn_frame_is_no_record(record in any_record(), salt: u64, cut: prop::sample::Index) {
             let mut bytes = Vec::new();
-            prop_assert!(encode(&record, salt, &mut bytes));
+            prop_assert!(Entry::from(&record).encode(salt, &mut bytes));
             let kept = cut.index(bytes.len());
             prop_assert_eq!(decode(&bytes[..kept], salt), Frame::Incomplete);
             // On disk the space behind the tear is there, with zeros in it or something else.
@@ -247,11 +344,57 @@ mod tests {
         #[test]
         fn one_wrong_bit_or_another_salt_is_noticed(record in any_record(), salt: u64, at: prop::sample::Index, bit in 0..8_u8) {
             let mut bytes = Vec::new();
-            prop_assert!(encode(&record, salt, &mut bytes));
+            prop_assert!(Entry::from(&record).encode(salt, &mut bytes));
             prop_assert_eq!(decode(&bytes, !salt), Frame::None);
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            prop_assert!(!matches!(decode(&bytes, salt), Frame::Record(..)));
+            prop_assert!(!matches!(decode(&bytes, salt), Frame::Records(..)));
+        }
+
+        /// However a pipe's bytes come, what is read are the lines that were written, in order.
+        #[test]
+        fn lines_that_were_stored_together_are_read_one_by_one(
+            texts in proptest::collection::vec("(<[0-9]>)?[a-zé]{0,9}\r?", 1..40),
+            long in 0..3 * MESSAGE_MAX_BYTES,
+            ended: bool,
+            salt: u64,
+        ) {
+            let mut bytes = texts.join("\n").into_bytes();
+            bytes.extend(vec![b'x'; long]);
+            if ended { bytes.push(b'\n'); }
+            let (mut rest, mut id, mut found) = (bytes.as_slice(), 7, Vec::new());
+            while let Some(run) = next_run(rest, true) {
+                let lines = Lines {
+                    first_id: id, time_us: 1, boot_us: 2, source: 3, position: 4,
+                    stream: Stream::Stdout, service: "web", bytes: &rest[..run.taken_bytes],
+                };
+                let mut frame = Vec::new();
+                prop_assert!(Entry::from(&lines).encode(salt, &mut frame));
+                let Frame::Records(records, length) = decode(&frame, salt) else {
+                    return Err(TestCaseError::fail("no records"));
+                };
+                prop_assert_eq!((length, records.len() as u64), (frame.len(), run.records));
+                let urgent = records.iter().filter_map(|record| record.priority).min();
+                prop_assert_eq!(urgent, run.most_urgent);
+                id += run.records;
+                found.extend(records);
+                rest = &rest[run.taken_bytes..];
+            }
+            prop_assert!(rest.is_empty());
+            for (at, record) in found.iter().enumerate() {
+                prop_assert_eq!(record.id, 7 + at as u64);
+            }
+            let mut expected = Vec::new();
+            let mut rest = bytes.as_slice();
+            while let Some(line) = next_line(rest) {
+                expected.push((split_priority(line.text).1.to_vec(), line.partial));
+                rest = &rest[line.taken_bytes..];
+            }
+            if !rest.is_empty() {
+                expected.push((split_priority(rest).1.to_vec(), true));
+            }
+            let read: Vec<_> = found.into_iter().map(|record| (record.message, record.partial)).collect();
+            prop_assert_eq!(read, expected);
         }
 
         #[test]
@@ -268,10 +411,10 @@ mod tests {
             .current();
         record.message = vec![0; FRAME_MAX_BYTES];
         let mut out = Vec::new();
-        assert!(!encode(&record, 0, &mut out));
+        assert!(!Entry::from(&record).encode(0, &mut out));
         record.message.clear();
         record.service = "s".repeat(256);
-        assert!(!encode(&record, 0, &mut out));
+        assert!(!Entry::from(&record).encode(0, &mut out));
         assert!(out.is_empty());
     }
 }

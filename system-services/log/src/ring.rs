@@ -4,7 +4,7 @@
 //! log, and the log never takes more. A segment starts with a header (sequence number, salt, checksum); frames follow
 //! (see [`crate::record`]). What an earlier use left behind the last frame does not verify, for the salt has changed.
 
-use crate::record::{FRAME_MAX_BYTES, Frame, Record, decode, encode, header_checksum};
+use crate::record::{Entry, FRAME_MAX_BYTES, Frame, Record, decode, header_checksum};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::collections::VecDeque;
@@ -124,13 +124,18 @@ impl Ring {
     ///
     /// # Errors
     /// What pwrite(2) reports; `InvalidInput` for a record that no frame can hold.
-    pub fn push(&mut self, record: &Record, checkpoint: impl FnOnce() -> Record) -> io::Result<()> {
-        if self.try_push(record)? {
+    pub fn push<'e>(
+        &mut self,
+        entry: impl Into<Entry<'e>>,
+        checkpoint: impl FnOnce() -> Record,
+    ) -> io::Result<()> {
+        let entry = entry.into();
+        if self.try_push(entry)? {
             return Ok(());
         }
         self.flush()?;
         self.begin_segment()?;
-        if self.try_push(&checkpoint())? && self.try_push(record)? {
+        if self.try_push((&checkpoint()).into())? && self.try_push(entry)? {
             return Ok(());
         }
         Err(io::Error::new(
@@ -140,12 +145,12 @@ impl Ring {
     }
 
     /// Encodes behind what is there; `false` when the segment has no room.
-    fn try_push(&mut self, record: &Record) -> io::Result<bool> {
+    fn try_push(&mut self, entry: Entry<'_>) -> io::Result<bool> {
         let Some(segment) = self.slots.get(self.current).copied().flatten() else {
             return Ok(false);
         };
         let before = self.buffer.len();
-        if !encode(record, segment.salt, &mut self.buffer) {
+        if !entry.encode(segment.salt, &mut self.buffer) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the record is too long for a frame",
@@ -362,8 +367,8 @@ impl Ring {
         self.file
             .read_exact_at(&mut chunk, self.slot_start(slot) + cursor.offset)?;
         let mut bytes = chunk.as_slice();
-        while let Frame::Record(record, length) = decode(bytes, segment.salt) {
-            out.push_back(*record);
+        while let Frame::Records(records, length) = decode(bytes, segment.salt) {
+            out.extend(records);
             bytes = &bytes[length..];
         }
         let read = chunk.len() - bytes.len();

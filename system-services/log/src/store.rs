@@ -5,8 +5,9 @@
 //! surplus. So a service that floods the log loses its own oldest lines, never another service's.
 
 use crate::clock::Time;
+use crate::lines::Run;
 use crate::positions::{self, BootId, Positions};
-use crate::record::{Record, Stream};
+use crate::record::{Entry, Lines, Record, Stream};
 use crate::ring::{Geometry, Ring};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use std::cell::RefCell;
@@ -135,38 +136,56 @@ impl Store {
             record.id = self.next_id;
             self.next_id += 1;
         }
-        if let Err(error) = self.write(&records) {
+        let most_urgent = records.iter().filter_map(|record| record.priority).min();
+        let entries: Vec<Entry<'_>> = records.iter().map(Entry::Record).collect();
+        self.keep(&entries, most_urgent)
+    }
+
+    /// Adds lines of one pipe as they came, which are so many records.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub fn append_lines(&mut self, lines: &Lines<'_>, run: Run) -> io::Result<()> {
+        let lines = Lines {
+            first_id: self.next_id,
+            ..*lines
+        };
+        self.next_id += run.records;
+        self.keep(&[Entry::Lines(&lines)], run.most_urgent)
+    }
+
+    fn keep(&mut self, entries: &[Entry<'_>], most_urgent: Option<u8>) -> io::Result<()> {
+        if let Err(error) = self.write(entries) {
             if self.rings.in_memory {
                 return Err(error);
             }
             self.fall_back(&error)?;
-            self.write(&records)?;
+            self.write(entries)?;
         }
-        let urgent = |record: &Record| {
-            record
-                .priority
-                .is_some_and(|priority| priority <= PRIORITY_ERR)
-        };
         self.signals.dirty.notify_one();
-        if records.iter().any(urgent) {
+        if most_urgent.is_some_and(|priority| priority <= PRIORITY_ERR) {
             self.signals.urgent.notify_one();
         }
         self.appended.send_replace(self.next_id - 1);
         Ok(())
     }
 
-    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+    fn write(&mut self, entries: &[Entry<'_>]) -> io::Result<()> {
         let hourly_bytes = self.rings.main.capacity_bytes() / MAIN_RING_HOURS;
-        for record in records {
-            let length = (record.message.len() + record.service.len()) as u64;
-            let ring = if self.budgets.spend(record, length, hourly_bytes) {
+        for entry in entries {
+            let (key, length, boot_us) = costs(*entry);
+            let ring = if self.budgets.spend(key, length, boot_us, hourly_bytes) {
                 &mut self.rings.main
             } else {
                 &mut self.rings.overflow
             };
-            ring.push(record, || checkpoint(&self.positions, record.id))?;
+            let (id, source, position) = match entry {
+                Entry::Record(record) => (record.id, record.source, record.position),
+                Entry::Lines(lines) => (lines.first_id, lines.source, lines.position),
+            };
+            ring.push(*entry, || checkpoint(&self.positions, id))?;
             // At once: the next segment's checkpoint has to count this record.
-            self.positions.advance(record.source, record.position);
+            self.positions.advance(source, position);
         }
         self.rings.main.flush()?;
         self.rings.overflow.flush()
@@ -323,27 +342,39 @@ impl Rings {
     }
 }
 
+/// Whose budget it is, how much of it, and when.
+fn costs(entry: Entry<'_>) -> (&str, u64, u64) {
+    let (service, length, boot_us) = match entry {
+        // Whoever may write to /dev/kmsg can claim any name there: all of that is one budget.
+        Entry::Record(record) if record.stream == Stream::Kernel => {
+            ("kernel", record.message.len(), record.boot_us)
+        }
+        Entry::Record(record) => (
+            record.service.as_str(),
+            record.message.len(),
+            record.boot_us,
+        ),
+        Entry::Lines(lines) => (lines.service, lines.bytes.len(), lines.boot_us),
+    };
+    (service, (length + service.len()) as u64, boot_us)
+}
+
 trait Spend {
-    /// Whether the record is within its service's budget.
-    fn spend(&mut self, record: &Record, length: u64, hourly_bytes: u64) -> bool;
+    /// Whether so many bytes are within this budget.
+    fn spend(&mut self, key: &str, length: u64, now_us: u64, hourly_bytes: u64) -> bool;
 }
 
 impl Spend for HashMap<String, Budget> {
-    fn spend(&mut self, record: &Record, length: u64, hourly_bytes: u64) -> bool {
-        // Whoever may write to /dev/kmsg can claim any name there: all of that is one budget.
-        let key = match record.stream {
-            Stream::Kernel => "kernel",
-            _ => &record.service,
-        };
+    fn spend(&mut self, key: &str, length: u64, now_us: u64, hourly_bytes: u64) -> bool {
         if !self.contains_key(key) {
             let full = Budget {
                 bytes: u64::from(SEGMENT_BYTES),
-                filled_us: record.boot_us,
+                filled_us: now_us,
             };
             self.insert(key.to_owned(), full);
         }
         self.get_mut(key)
-            .is_none_or(|budget| budget.spend(length, record.boot_us, hourly_bytes))
+            .is_none_or(|budget| budget.spend(length, now_us, hourly_bytes))
     }
 }
 
