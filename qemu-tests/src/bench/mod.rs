@@ -56,14 +56,16 @@ pub struct Disk {
 /// # Errors
 /// When a system cannot be built or does not boot.
 pub fn run(out: &Path, names: &[String], rounds: usize) -> Result<()> {
-    if names == ["engine"] {
-        return engine::run(out);
+    if let Some((first, parts)) = names.split_first()
+        && first == "engine"
+    {
+        return engine::run(out, parts);
     }
     let dir = out.join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     if let Some(unknown) = names.iter().find(|name| !SYSTEMS.contains(&name.as_str())) {
         bail!(
-            "unknown system {unknown:?}: one of {}; or engine alone",
+            "unknown system {unknown:?}: one of {}; or engine, and parts of that",
             SYSTEMS.join(", ")
         );
     }
