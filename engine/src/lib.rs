@@ -13,6 +13,7 @@
 //! - [`relay`]: clients that are attached to a container; [`exec`]: further processes in one
 //! - [`output`], [`handover`]: what services print, and its way to the log service; [`log_query`]: and back
 //! - [`link`]: the socket to PID 1; [`readiness`]: waiting for descriptors; [`console`]: words for the person at the machine
+//! - [`failpoint`]: where tests let it die
 //! - [`boot`]: the time line; [`slices`]: the cgroup tree; [`options`]: command line and paths; [`clock`]
 
 pub mod api;
@@ -26,6 +27,7 @@ pub mod containers;
 pub mod docker;
 pub mod events;
 pub mod exec;
+pub mod failpoint;
 pub mod graph;
 pub mod handover;
 pub mod healthcheck;

@@ -126,6 +126,17 @@ pub enum Request {
         /// When it is told.
         answer: oneshot::Sender<()>,
     },
+    /// The same of a container, by its key.
+    TellOfContainer {
+        /// Which one.
+        key: String,
+        /// What happened.
+        action: String,
+        /// More about it.
+        attributes: Attributes,
+        /// When it is told.
+        answer: oneshot::Sender<()>,
+    },
     /// All networks.
     Networks(oneshot::Sender<Vec<View>>),
     /// A network is made.

@@ -248,7 +248,13 @@ pub fn limit(service: &mut Service, host: &HostConfig) -> Result<(), String> {
     };
     service.mem_limit = bytes(host.memory);
     service.mem_reservation = bytes(host.memory_reservation);
-    service.memswap_limit = host.memory_swap.filter(|limit| *limit != 0).map(SwapLimit);
+    // As much swap as memory, as in Docker.
+    let twice = host
+        .memory
+        .filter(|limit| *limit > 0)
+        .map(|limit| limit.saturating_mul(2));
+    let swap = host.memory_swap.filter(|limit| *limit != 0);
+    service.memswap_limit = swap.or(twice).map(SwapLimit);
     service.shm_size = bytes(host.shm_size);
     service.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
     service.cpu_shares = host

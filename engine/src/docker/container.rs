@@ -5,6 +5,7 @@ use crate::api;
 use crate::clock::now_us;
 use crate::compose;
 use crate::containers::{Stored, moment};
+use crate::events::Attributes;
 use crate::network::Connection;
 use crate::server::{Engine, Refused, Request, ask};
 use axum::http::StatusCode;
@@ -105,6 +106,22 @@ pub(super) fn wall(boot_us: u64) -> SystemTime {
     SystemTime::now()
         .checked_sub(ago)
         .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Those who listen are told of something that a handler did.
+pub(super) async fn tell(
+    engine: &Engine,
+    key: &str,
+    action: &str,
+    attributes: Attributes,
+) -> Result<(), Refused> {
+    let request = |answer| Request::TellOfContainer {
+        key: key.to_owned(),
+        action: action.to_owned(),
+        attributes,
+        answer,
+    };
+    ask(engine, request).await
 }
 
 /// All of them, in order of name.

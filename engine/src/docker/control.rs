@@ -3,7 +3,9 @@
 use super::container;
 use super::error::{error, invalid, refused};
 use crate::containers::definition::grace_period;
-use crate::server::{Engine, Refused, Request, ask};
+use crate::events::Attributes;
+use crate::server::{Engine, Refusal, Refused, Request, ask};
+use crate::supervise::failed_start;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -77,7 +79,17 @@ pub(super) async fn start(
         }
         _ => {}
     }
-    tell(&engine, &container.key, Command::Start).await?;
+    let started = ask(&engine, |answer| {
+        Request::Control(container.key.clone(), Command::Start, answer)
+    })
+    .await?;
+    started.map_err(|refusal| match refusal {
+        // It is the image that has no such program.
+        Refusal::Failed(why) if container.stored.is_some() && failed_start(&why) != 128 => {
+            invalid(why)
+        }
+        other => refused(other),
+    })?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -108,6 +120,7 @@ pub(super) async fn restart(
         Command::Restart(parameters.grace()),
     )
     .await?;
+    container::tell(&engine, &container.key, "restart", Attributes::new()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -4,6 +4,7 @@ use super::Context;
 use super::error::{blocking, invalid, parse, refused};
 use super::images::missing;
 use crate::containers::{Outcome, Stored, definition, is_name, key, unix_us, volumes};
+use crate::failpoint;
 use crate::images;
 use crate::record::new_id;
 use crate::server::{Refused, Request, ask};
@@ -70,7 +71,9 @@ pub(super) async fn create(
                 .lease(written.key(), &id)
                 .map_err(std::io::Error::other)?;
         }
-        store.write(&written)
+        store.write(&written)?;
+        failpoint::reach("create-written");
+        Ok(())
     })
     .await?;
     let (id, key) = (stored.id.clone(), stored.key().to_owned());
@@ -88,6 +91,7 @@ pub(super) async fn create(
         .await?;
         return Err(refused(refusal));
     }
+    failpoint::reach("create-added");
     let response = ContainerCreateResponse {
         id,
         warnings: Vec::new(),

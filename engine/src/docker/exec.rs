@@ -6,6 +6,7 @@ use super::container;
 use super::detach::Detach;
 use super::error::{error, invalid, parse};
 use super::hijack::{Wanted, carry, upgrade};
+use crate::events::Attributes;
 use crate::exec::{self, Exec, Progress, process};
 use crate::relay::terminal;
 use crate::server::Refused;
@@ -15,9 +16,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use bollard_stubs::models::{
     ContainerStateStatusEnum as Status, ExecConfig, ExecInspectResponse, ExecStartConfig,
-    IdResponse, ProcessConfig,
+    ProcessConfig,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ pub(super) async fn create(
     State(context): State<Context>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<(StatusCode, Json<IdResponse>), Refused> {
+) -> Result<(StatusCode, Json<Value>), Refused> {
     let config: ExecConfig = parse(&body)?;
     exec::check(&config).map_err(|why| invalid(why.to_string()))?;
     Detach::parse(config.detach_keys.as_deref()).map_err(invalid)?;
@@ -51,8 +52,24 @@ pub(super) async fn create(
             ));
         }
     }
+    let key = container.key.clone();
+    let words = config.cmd.clone().unwrap_or_default().join(" ");
     let id = context.execs.add(container.key, container.id, config);
-    Ok((StatusCode::CREATED, Json(IdResponse { id })))
+    tell(&context, &key, format!("exec_create: {words}"), &id, None).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "Id": id }))))
+}
+
+/// An event of a container's further process.
+async fn tell(
+    context: &Context,
+    key: &str,
+    action: String,
+    id: &str,
+    code: Option<i32>,
+) -> Result<(), Refused> {
+    let mut attributes = Attributes::from([("execID".to_owned(), id.to_owned())]);
+    attributes.extend(code.map(|code| ("exitCode".to_owned(), code.to_string())));
+    container::tell(&context.engine, key, &action, attributes).await
 }
 
 fn find(context: &Context, id: &str) -> Result<Exec, Refused> {
@@ -116,6 +133,21 @@ pub(super) async fn start(
             format!("cannot exec: {why}"),
         )
     })?;
+    let words = exec.config.cmd.clone().unwrap_or_default().join(" ");
+    tell(
+        &context,
+        &exec.key,
+        format!("exec_start: {words}"),
+        &id,
+        None,
+    )
+    .await?;
+    let (telling, key) = (context.clone(), exec.key.clone());
+    tokio::spawn(async move {
+        let code = telling.execs.ended(&id).await;
+        // When the engine ends there is nobody to tell.
+        let _ = tell(&telling, &key, "exec_die".to_owned(), &id, code).await;
+    });
     if detached {
         // Nobody listens, and still it must not stand still when it prints.
         tokio::spawn(async move { while attached.output.recv().await.is_some() {} });

@@ -1,20 +1,25 @@
 //! `GET /containers/NAME/json`.
 
+use super::Context;
 use super::connection;
 use super::container::{self, Container};
 use super::list::labels;
+use super::system::{LOG_DRIVER, RUNTIME};
 use crate::compose::NetworkMode;
 use crate::compose::Service;
 use crate::compose::values::Restart;
 use crate::compose::volume::Kind;
 use crate::containers::Stored;
-use crate::server::{Engine, Refused};
+use crate::network::DEFAULT;
+use crate::server::Refused;
+use crate::spec::linux::{MASKED, READONLY};
+use crate::spec::mounts::SHM_BYTES;
 use axum::extract::{Path, State};
 use axum::response::Json;
 use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
-    EndpointSettings, Health, HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings,
-    RestartPolicy, RestartPolicyNameEnum,
+    EndpointSettings, Health, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    MountPoint, NetworkSettings, RestartPolicy, RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -23,11 +28,19 @@ use std::time::SystemTime;
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 pub(super) async fn inspect(
-    State(engine): State<Engine>,
+    State(context): State<Context>,
     Path(name): Path<String>,
 ) -> Result<Json<ContainerInspectResponse>, Refused> {
-    let container = container::find(&engine, &name).await?;
-    Ok(Json(inspected(&container)))
+    let container = container::find(&context.engine, &name).await?;
+    let mut answer = inspected(&container);
+    if container.stored.is_some() && container.started().is_some() {
+        let directory = context.paths.options.container(&container.key);
+        let file = |name: &str| Some(directory.join(name).display().to_string());
+        answer.hostname_path = file("hostname");
+        answer.hosts_path = file("hosts");
+        answer.resolv_conf_path = file("resolv.conf");
+    }
+    Ok(Json(answer))
 }
 
 fn inspected(container: &Container) -> ContainerInspectResponse {
@@ -81,6 +94,14 @@ pub(super) fn places(container: &Container) -> HashMap<String, EndpointSettings>
     let config = stored.and_then(|stored| stored.body.networking_config.as_ref());
     let asked = config.and_then(|config| config.endpoints_config.as_ref());
     let mut places = connection::places(&container.connection, asked);
+    for (network, place) in &mut places {
+        if network != DEFAULT && place.endpoint_id.is_some() {
+            let mut names = vec![container.service.name.clone()];
+            names.extend(place.aliases.iter().flatten().cloned());
+            names.push(container.key.clone());
+            place.dns_names = Some(names);
+        }
+    }
     if let Some(mode) = &container.definition.network_mode
         && !matches!(mode, NetworkMode::Container(_))
     {
@@ -99,7 +120,37 @@ fn asked_for(stored: &Stored) -> (ContainerConfig, HostConfig) {
     if config.hostname.as_ref().is_none_or(String::is_empty) {
         config.hostname = Some(stored.key().to_owned());
     }
-    (config, stored.body.host_config.clone().unwrap_or_default())
+    let mut host = stored.body.host_config.clone().unwrap_or_default();
+    fill_in(&mut host);
+    (config, host)
+}
+
+/// What a client did not say, as it is.
+fn fill_in(host: &mut HostConfig) {
+    let named = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if !named(&host.ipc_mode) {
+        host.ipc_mode = Some("private".to_owned());
+    }
+    if !named(&host.runtime) {
+        host.runtime = Some(RUNTIME.to_owned());
+    }
+    host.cgroupns_mode
+        .get_or_insert(HostConfigCgroupnsModeEnum::PRIVATE);
+    host.log_config = Some(HostConfigLogConfig {
+        typ: Some(LOG_DRIVER.to_owned()),
+        config: None,
+    });
+    if host.shm_size.unwrap_or(0) == 0 {
+        host.shm_size = i64::try_from(SHM_BYTES).ok();
+    }
+    if host.memory_swap.unwrap_or(0) == 0 {
+        host.memory_swap = host.memory.map(|bytes| bytes.saturating_mul(2));
+    }
+    host.console_size.get_or_insert_with(|| vec![0, 0]);
+    if host.privileged != Some(true) && host.masked_paths.is_none() {
+        host.masked_paths = Some(MASKED.map(str::to_owned).to_vec());
+        host.readonly_paths = Some(READONLY.map(str::to_owned).to_vec());
+    }
 }
 
 fn state(container: &Container) -> ContainerState {
@@ -265,9 +316,19 @@ pub(super) fn mounts(container: &Container) -> Vec<MountPoint> {
             driver: volume_name(&volume.source).map(|_| "local".to_owned()),
             source: Some(volume.source.clone()),
             destination: Some(volume.target.clone()),
-            mode: Some(if volume.read_only { "ro" } else { "" }.to_owned()),
+            mode: Some(
+                match (volume.read_only, volume_name(&volume.source)) {
+                    (true, _) => "ro",
+                    (false, Some(_)) => "z",
+                    (false, None) => "",
+                }
+                .to_owned(),
+            ),
             rw: Some(!volume.read_only),
-            propagation: Some(volume.propagation.as_str().to_owned()),
+            propagation: match volume_name(&volume.source) {
+                Some(_) => None,
+                None => Some(volume.propagation.as_str().to_owned()),
+            },
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use axum::extract::{Query, State};
 use axum::response::Json;
 use bollard_stubs::models::{
     ContainerSummary, ContainerSummaryHostConfig, ContainerSummaryNetworkSettings,
-    ContainerSummaryStateEnum, HealthStatusEnum,
+    ContainerSummaryStateEnum, EndpointSettings, HealthStatusEnum,
 };
 use regex_lite::Regex;
 use serde::Deserialize;
@@ -130,7 +130,7 @@ pub(super) fn summary(container: &Container) -> ContainerSummary {
                 .map_or(&service.image, |stored| &stored.image_id)
                 .clone(),
         ),
-        command: Some(container.arguments.join(" ")),
+        command: Some(command_line(&container.arguments)),
         created: Some(seconds(container.created())),
         ports: Some(port_list(&container.connection, exposed(container))),
         labels: Some(labels(container)),
@@ -145,11 +145,32 @@ pub(super) fn summary(container: &Container) -> ContainerSummary {
             ..ContainerSummaryHostConfig::default()
         }),
         network_settings: Some(ContainerSummaryNetworkSettings {
-            networks: Some(places(container)),
+            networks: Some(places_in_lists(container)),
         }),
         mounts: Some(mounts(container)),
         ..ContainerSummary::default()
     }
+}
+
+/// The program and its arguments; those with a space in them stand in quotes.
+fn command_line(arguments: &[String]) -> String {
+    let mut words = arguments.iter();
+    let program = words.next().cloned().into_iter();
+    let quoted = words.map(|word| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    program.chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Lists leave the names out.
+fn places_in_lists(container: &Container) -> HashMap<String, EndpointSettings> {
+    let mut places = places(container);
+    for place in places.values_mut() {
+        place.aliases = None;
+        place.dns_names = None;
+    }
+    places
 }
 
 /// The labels of the definition.

@@ -4,7 +4,7 @@
 //! command line is a client. docs/docker-api.md lists every endpoint and its state.
 //!
 //! - [`container`]: a service, or what a client made, as Docker shows it; `create`, `list`, `inspect`, `control`,
-//!   [`update`], `remove`, `logs`, `processes`: what is done with it
+//!   [`update`], `remove`, `logs`, `processes`, `changes`: what is done with it
 //! - `attach`: a client at its streams; `hijack`: the connection that they go over; `detach`: the keys to leave
 //! - `exec`: further processes in a container
 //! - `events`: what happens; `stats`: what a container uses; `usage`: what takes room on the disk
@@ -15,6 +15,7 @@
 //! - [`error`]: answers that are no success
 
 mod attach;
+mod changes;
 mod connection;
 pub mod container;
 mod control;
@@ -143,6 +144,7 @@ pub fn routes() -> Router<Context> {
             .route("/containers/{name}/unpause", post(control::unpause))
             .route("/containers/{name}/wait", post(control::wait))
             .route("/containers/{name}/logs", get(logs::logs))
+            .route("/containers/{name}/changes", get(changes::changes))
             .route("/containers/{name}/top", get(processes::top))
             .route("/containers/{name}/stats", get(stats::stats))
     };

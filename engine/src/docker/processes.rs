@@ -2,6 +2,7 @@
 
 use super::container;
 use super::error::{error, invalid};
+use crate::events::Attributes;
 use crate::server::{Engine, Refused};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -36,6 +37,7 @@ pub(super) async fn top(
             format!("container {} is not running", container.id),
         ));
     };
+    container::tell(&engine, &container.key, "top", Attributes::new()).await?;
     let processes = members(pid).into_iter().filter_map(row);
     Ok(Json(ContainerTopResponse {
         titles: Some(TITLES.map(str::to_owned).to_vec()),

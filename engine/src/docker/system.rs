@@ -7,14 +7,19 @@ use axum::extract::State;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Json, Response};
 use bollard_stubs::models::{
-    ContainerStateStatusEnum as Status, PluginsInfo, SystemInfo, SystemInfoCgroupDriverEnum,
-    SystemInfoCgroupVersionEnum, SystemVersion, SystemVersionComponents, SystemVersionPlatform,
+    ContainerStateStatusEnum as Status, LocalNodeState, PluginsInfo, Runtime, SwarmInfo,
+    SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum, SystemVersion,
+    SystemVersionComponents, SystemVersionPlatform,
 };
 use nix::sys::utsname::uname;
 use std::collections::HashMap;
 use std::fs;
 use std::time::SystemTime;
 
+/// What containers run in.
+pub(super) const RUNTIME: &str = "keelson-runtime";
+/// Where what they print goes.
+pub(super) const LOG_DRIVER: &str = "keelson-log";
 const NAME: &str = "Keelson system engine";
 /// Docker's name for this architecture in `/version`; `/info` has the kernel's.
 const ARCHITECTURE: &str = "amd64";
@@ -91,11 +96,44 @@ pub(super) async fn info(
         containers_stopped: count(&|status| !up(status)),
         images: i64::try_from(images).ok(),
         driver: Some("overlay".to_owned()),
-        plugins: Some(PluginsInfo::default()),
-        logging_driver: Some("keelson-log".to_owned()),
+        driver_status: Some(vec![vec![
+            "Backing Filesystem".to_owned(),
+            "extfs".to_owned(),
+        ]]),
+        docker_root_dir: Some(context.paths.options.state.display().to_string()),
+        plugins: Some(PluginsInfo {
+            volume: Some(vec!["local".to_owned()]),
+            network: Some(["bridge", "host", "null"].map(str::to_owned).to_vec()),
+            log: Some(vec![LOG_DRIVER.to_owned()]),
+            ..PluginsInfo::default()
+        }),
+        logging_driver: Some(LOG_DRIVER.to_owned()),
         cgroup_driver: Some(SystemInfoCgroupDriverEnum::CGROUPFS),
         cgroup_version: Some(SystemInfoCgroupVersionEnum::_2),
         memory_limit: Some(true),
+        swap_limit: Some(true),
+        cpu_cfs_period: Some(true),
+        cpu_cfs_quota: Some(true),
+        cpu_shares: Some(true),
+        cpu_set: Some(true),
+        ipv4_forwarding: Some(true),
+        security_options: Some(
+            ["name=seccomp,profile=builtin", "name=cgroupns"]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
+        swarm: Some(SwarmInfo {
+            local_node_state: Some(LocalNodeState::INACTIVE),
+            ..SwarmInfo::default()
+        }),
+        runtimes: Some(HashMap::from([(
+            RUNTIME.to_owned(),
+            Runtime {
+                path: Some(context.paths.options.runtime.display().to_string()),
+                ..Runtime::default()
+            },
+        )])),
+        os_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         pids_limit: Some(true),
         system_time: Some(humantime::format_rfc3339_nanos(SystemTime::now()).to_string()),
         kernel_version: Some(release),
@@ -107,7 +145,7 @@ pub(super) async fn info(
             .and_then(|count| i64::try_from(count.get()).ok()),
         mem_total: memory_bytes(),
         server_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        default_runtime: Some("keelson-runtime".to_owned()),
+        default_runtime: Some(RUNTIME.to_owned()),
         live_restore_enabled: Some(true),
         warnings: Some(Vec::new()),
         ..SystemInfo::default()

@@ -5,6 +5,7 @@ use super::container::{self, Container};
 use super::error::{blocking, error, invalid};
 use super::images::{failed, needed, tell};
 use super::list::is_true;
+use crate::events::Attributes;
 use crate::images::tool::{self, Running};
 use crate::rootfs::{self, Layers};
 use crate::server::Refused;
@@ -232,14 +233,35 @@ async fn root(context: &Context, container: &Container) -> Result<PathBuf, Refus
     .await
 }
 
+/// The tool knows no names of containers.
+fn of_container(mut failed: tool::Failed, name: &str) -> tool::Failed {
+    if failed.message.ends_with(" in container") {
+        failed.message.push_str(&format!(" {name}"));
+    }
+    failed
+}
+
+/// An event about files of a container.
+async fn note(
+    context: &Context,
+    container: &Container,
+    action: &str,
+    path: &str,
+) -> Result<(), Refused> {
+    let attributes = Attributes::from([("path".to_owned(), path.to_owned())]);
+    container::tell(&context.engine, &container.key, action, attributes).await
+}
+
 async fn path_stat(
     context: &Context,
     root: &std::path::Path,
     path: &str,
+    name: &str,
 ) -> Result<String, Refused> {
     let mut command = tool::command(&context.paths.options);
     command.arg("stat").arg("--root").arg(root).arg(path);
-    let running = Running::begin(command, None).await.map_err(failed)?;
+    let begun = Running::begin(command, None).await;
+    let running = begun.map_err(|why| failed(of_container(why, name)))?;
     let text = running.whole().await.map_err(failed)?;
     Ok(STANDARD.encode(text.trim()))
 }
@@ -252,7 +274,7 @@ pub(super) async fn look(
 ) -> Result<Response, Refused> {
     let container = container::find(&context.engine, &name).await?;
     let root = root(&context, &container).await?;
-    let stat = path_stat(&context, &root, needed(&place.path, "path")?).await?;
+    let stat = path_stat(&context, &root, needed(&place.path, "path")?, &name).await?;
     Ok([(PATH_STAT, stat)].into_response())
 }
 
@@ -265,7 +287,8 @@ pub(super) async fn copy_out(
     let container = container::find(&context.engine, &name).await?;
     let root = root(&context, &container).await?;
     let path = needed(&place.path, "path")?;
-    let stat = path_stat(&context, &root, path).await?;
+    let stat = path_stat(&context, &root, path, &name).await?;
+    note(&context, &container, "archive-path", path).await?;
     let mut command = tool::command(&context.paths.options);
     command
         .arg("copy-out")
@@ -293,20 +316,15 @@ pub(super) async fn copy_in(
         return Err(invalid("container rootfs is marked read-only"));
     }
     let root = root(&context, &container).await?;
+    let path = needed(&place.path, "path")?;
     let mut command = tool::command(&context.paths.options);
-    command
-        .arg("copy-in")
-        .arg("--root")
-        .arg(&root)
-        .arg(needed(&place.path, "path")?);
+    command.arg("copy-in").arg("--root").arg(&root).arg(path);
     if is_true(place.keep_kinds.as_deref()) {
         command.arg("--no-overwrite-dir-non-dir");
     }
-    feed(command, request)
-        .await?
-        .whole()
-        .await
-        .map_err(failed)?;
+    let done = feed(command, request).await?.whole().await;
+    done.map_err(|why| failed(of_container(why, &name)))?;
+    note(&context, &container, "extract-to-dir", path).await?;
     Ok(StatusCode::OK)
 }
 

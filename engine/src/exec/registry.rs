@@ -5,6 +5,7 @@ use bollard_stubs::models::ExecConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// So many are remembered; the oldest that has ended goes first.
 const REMEMBERED: usize = 512;
@@ -40,7 +41,10 @@ pub struct Exec {
 
 /// All that clients have made, by their numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Execs(Arc<Mutex<Known>>);
+pub struct Execs {
+    known: Arc<Mutex<Known>>,
+    changed: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -51,7 +55,7 @@ struct Known {
 impl Execs {
     fn lock(&self) -> MutexGuard<'_, Known> {
         // What is kept stays whole whoever panics.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a new one in and gives its number.
@@ -107,10 +111,25 @@ impl Execs {
         }
     }
 
+    /// Waits for the end of one; its exit status, `None` when it is remembered no longer.
+    pub async fn ended(&self, id: &str) -> Option<i32> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Progress::Ended(code) = self.get(id)?.progress {
+                return Some(code);
+            }
+            changed.await;
+        }
+    }
+
     /// Changes what is known of one.
     pub(super) fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) {
         if let Some(exec) = self.lock().all.get_mut(id) {
             change(exec);
+            self.changed.notify_waiters();
         }
     }
 }

@@ -327,7 +327,17 @@ impl Lifecycle {
     ) -> State {
         let process_is_none = process.is_none();
         match event {
+            // The answer of the runtime is late; its program has run all the same.
+            Event::Launched if !process_is_none => {
+                self.started_us.get_or_insert(cx.now);
+                State::Stopping {
+                    process,
+                    then,
+                    until_us,
+                }
+            }
             Event::Exited(ending) if !process_is_none => {
+                self.started_us.get_or_insert(cx.now);
                 self.note_end(ending, cx.now);
                 self.stopped(then, cx)
             }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Files that tell about the host or let it be disturbed (the set that Docker masks).
-const MASKED: [&str; 10] = [
+pub(crate) const MASKED: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -19,9 +19,11 @@ const MASKED: [&str; 10] = [
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/timer_list",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-const READONLY: [&str; 5] = [
+/// Files that tell, and are not to be written.
+pub(crate) const READONLY: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Most that `/dev/shm` holds unless told.
-const SHM_BYTES: u64 = 64 << 20;
+pub(crate) const SHM_BYTES: u64 = 64 << 20;
 
 /// One mount, before it is turned into JSON.
 #[derive(Clone, Debug)]

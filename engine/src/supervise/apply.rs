@@ -7,6 +7,7 @@ use crate::changes;
 use crate::clock::now_us;
 use crate::compose::service::OnChange;
 use crate::compose::{Definition, Slice};
+use crate::failpoint;
 use crate::graph::{self, Verdict};
 use crate::healthcheck::Check;
 use crate::lifecycle::{Action, Ending, Event, State};
@@ -30,6 +31,7 @@ impl Engine {
         let actions = entry.record.life.transition(event, &entry.policy, now_us());
         if entry.record.life != before {
             self.save(name);
+            self.may_die(name, &before.state);
         }
         self.keep_company(name, before.state.process().map(|process| process.pid));
         for action in actions {
@@ -44,6 +46,21 @@ impl Engine {
             && let Some((_, ending)) = self.unclaimed.remove(at)
         {
             self.apply(name, Event::Exited(ending));
+        }
+    }
+
+    /// A container's change has been recorded, and nothing else has happened yet.
+    fn may_die(&self, name: &str, before: &State) {
+        let Some(entry) = self.services.get(name).filter(|_| self.is_container(name)) else {
+            return;
+        };
+        match (before, entry.state()) {
+            (_, State::Creating) => failpoint::reach("start-recorded"),
+            (State::Ready { .. }, State::Stopping { .. }) => failpoint::reach("stop-recorded"),
+            (State::Stopping { .. }, state) if state.is_down() => {
+                failpoint::reach("end-recorded");
+            }
+            _ => {}
         }
     }
 
@@ -81,10 +98,16 @@ impl Engine {
             Action::Delete if self.shutdown.is_some() && self.shared.link.is_connected() => {}
             Action::Delete => drop(entry.jobs.send(Job::Delete)),
             Action::Signal(signal) => {
+                if entry.stored.is_some() && !entry.killed {
+                    self.tell_signal(name, signal);
+                }
                 let sent = entry
                     .pidfd
                     .as_ref()
                     .map(|process| keelson_sys::pidfd::send_signal(process, signal));
+                if self.is_container(name) {
+                    failpoint::reach("stop-signalled");
+                }
                 if let Some(Err(error)) = sent.filter(|sent| !is_gone(sent)) {
                     console.error(&format!(
                         "service {name}: cannot send it signal {signal}: {error}"
@@ -125,6 +148,7 @@ impl Engine {
             return;
         };
         entry.attempt += 1;
+        entry.killed = false;
         entry.record.fault = None;
         match planned {
             Ok(plan) => drop(entry.jobs.send(Job::Create {

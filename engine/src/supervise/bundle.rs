@@ -5,6 +5,7 @@ use crate::choices::Pin;
 use crate::compose::Definition;
 use crate::compose::volume::Kind;
 use crate::containers::Stored;
+use crate::failpoint;
 use crate::images::Image;
 use crate::lifecycle::Process;
 use crate::network::Wire;
@@ -99,15 +100,18 @@ pub(super) async fn create(
     let file = container.join("config.json");
     let text = serde_json::to_vec(&config.json).context("cannot encode config.json")?;
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    failpoint::reach("start-mounted");
     let (pid, terminal) = if service.tty {
         create_with_terminal(shared, name, &container, plan.streams).await?
     } else {
         let created = shared.runtime.create(name, &container, plan.streams, None);
         (created.await.context("cannot make its container")?, None)
     };
+    failpoint::reach("start-made");
     let process = Process::inspect(pid)
         .ok_or_else(|| anyhow!("its first process ended before it was started"))?;
     shared.switchboard.connect(pid, plan.wires).await?;
+    failpoint::reach("start-connected");
     Ok((process, terminal))
 }
 

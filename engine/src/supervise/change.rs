@@ -93,10 +93,13 @@ impl Engine {
                 "Container {} is not running",
                 entry.record.id
             ))),
+            Some(entry) if !entry.record.paused && !frozen => Some(Refusal::Failed(format!(
+                "Container {} is not paused",
+                entry.record.id
+            ))),
             Some(entry) if entry.record.paused == frozen => Some(Refusal::Conflict(format!(
-                "Container {} is {} paused",
-                entry.record.id,
-                if frozen { "already" } else { "not" }
+                "Container {} is already paused",
+                entry.record.id
             ))),
             Some(_) => None,
         };

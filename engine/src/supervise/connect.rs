@@ -100,6 +100,12 @@ impl Engine {
                 "endpoint with name {title} already exists in network {network}"
             )));
         }
+        let has_aliases = settings.aliases.as_ref().is_some_and(|all| !all.is_empty());
+        if has_aliases && self.is_network(network, request::DEFAULT) {
+            return Err(Refusal::Invalid(
+                "invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks".to_owned(),
+            ));
+        }
         let was_alone = in_it.count() == 0;
         let pid = entry.state().process().map(|process| process.pid);
         self.redefine_networks(key, |stored| {
@@ -125,7 +131,7 @@ impl Engine {
             let mut all = entry.definition.service.networks.iter();
             match all.any(|other| self.is_network(&other.network, network)) {
                 true => Ok(entry.state().process().map(|process| process.pid)),
-                false => Err(Refusal::Forbidden(format!(
+                false => Err(Refusal::Failed(format!(
                     "container {} is not connected to network {network}",
                     entry.record.id
                 ))),

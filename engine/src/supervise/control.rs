@@ -108,7 +108,7 @@ impl Engine {
         }
     }
 
-    fn tell_signal(&self, name: &str, number: i32) {
+    pub(super) fn tell_signal(&self, name: &str, number: i32) {
         let signal = ("signal".to_owned(), number.to_string());
         self.tell(name, "kill", Attributes::from([signal]));
     }

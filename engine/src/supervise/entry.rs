@@ -103,6 +103,8 @@ pub(super) struct Entry {
     pub(super) storing: Vec<Answer>,
     /// It is being removed, or is when it has ended; those who wait for that.
     pub(super) removing: Option<Vec<Answer>>,
+    /// It was killed on request, which is no stop.
+    pub(super) killed: bool,
     /// Its removal has begun.
     pub(super) disposing: bool,
     pub(super) relay: Option<Relay>,
@@ -145,6 +147,7 @@ impl Entry {
             unstored: 0,
             storing: Vec::new(),
             removing: None,
+            killed: false,
             disposing: false,
             relay: None,
         }

@@ -220,6 +220,9 @@ impl Engine {
             Err(why) if why.ends_with("already exists") => {
                 return drop(answer.send(Err(Refusal::Conflict(why))));
             }
+            Err(why) if why.starts_with("Pool overlaps") => {
+                return drop(answer.send(Err(Refusal::Forbidden(why))));
+            }
             Err(why) => return drop(answer.send(Err(Refusal::Invalid(why)))),
         };
         let (shared, store, written) = (self.shared.clone(), board.store.clone(), network.clone());

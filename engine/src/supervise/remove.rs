@@ -54,6 +54,9 @@ impl Engine {
     pub(super) fn kill_now(&mut self, key: &str) {
         // The stop signal that follows finds a process that is dead already.
         let _ = self.signal(key, nix::libc::SIGKILL);
+        if let Some(entry) = self.services.get_mut(key) {
+            entry.killed = true;
+        }
         self.apply(key, Event::Stop);
         self.apply(key, Event::Within(Duration::ZERO));
     }

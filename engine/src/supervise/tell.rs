@@ -14,6 +14,9 @@ impl Engine {
         let after = &entry.record.life;
         let checked = Check::of(&entry.definition.service).is_some();
         for (action, attributes) in changes(before, after, checked) {
+            if action == "stop" && entry.killed {
+                continue;
+            }
             self.tell(key, action, attributes);
         }
     }

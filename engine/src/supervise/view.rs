@@ -55,6 +55,15 @@ impl Engine {
                 self.shared.events.tell(kind, action, &id, attributes);
                 let _ = answer.send(());
             }
+            Request::TellOfContainer {
+                key,
+                action,
+                attributes,
+                answer,
+            } => {
+                self.tell(&key, &action, attributes);
+                let _ = answer.send(());
+            }
             Request::Networks(answer) => drop(answer.send(self.networks())),
             Request::AddNetwork(new, answer) => self.add_network(*new, answer),
             Request::JoinNetwork {

@@ -3,6 +3,7 @@
 use super::bundle::{self, Fault, Plan};
 use super::{Input, Shared};
 use crate::containers::Stored;
+use crate::failpoint;
 use crate::lifecycle::Event;
 use crate::rootfs;
 use crate::runtime::Status;
@@ -111,12 +112,16 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// When it is still there.
 pub(super) async fn dispose(shared: &Shared, name: &str) -> anyhow::Result<()> {
     shared.runtime.delete(name).await?;
+    failpoint::reach("remove-deleted");
     rootfs::remove(&shared.options.container(name));
     let (store, key) = (shared.options.containers(), name.to_owned());
     let images = crate::images::store(&shared.options);
     blocking(move || {
         store.remove(&key)?;
-        Ok(images.release(&key)?)
+        failpoint::reach("remove-out");
+        images.release(&key)?;
+        failpoint::reach("remove-released");
+        Ok(())
     })
     .await?;
     let (store, kept) = (shared.options.containers(), shared.options.kept_root(name));
@@ -138,6 +143,7 @@ async fn delete(shared: &Shared, name: &str) {
 
 async fn launch(shared: &Shared, name: &str, again: bool) -> anyhow::Result<()> {
     let Err(error) = shared.runtime.start(name).await else {
+        failpoint::reach("start-launched");
         return Ok(());
     };
     // An earlier engine may have been killed just after it had started it. One that has ended has run: how it ended is

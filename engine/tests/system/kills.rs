@@ -15,12 +15,17 @@ const KILLS: u32 = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client that asks again when the engine has died before it answered.
-struct Client {
-    socket: PathBuf,
+pub(crate) struct Client {
+    pub(crate) socket: PathBuf,
 }
 
 impl Client {
-    fn try_ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
+    pub(crate) fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> std::io::Result<(u16, Value)> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
@@ -41,7 +46,7 @@ impl Client {
         }
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.try_ask(method, path, body) {

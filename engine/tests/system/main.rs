@@ -3,12 +3,15 @@
 //!
 //! - `world`: one engine and its surroundings; `place`: where it lives
 //! - `pid1`: plays PID 1: keeps descriptors, reaps, starts the engine again
-//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `sockets`, `definitions`, `upgrade`, `kills`: the
+//! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `sockets`, `definitions`, `upgrade`, `kills`, `failpoints`,
+//!   `commands`: the
 //!   tests
 
 mod broken;
+mod commands;
 mod crash;
 mod definitions;
+mod failpoints;
 mod kills;
 mod order;
 mod output;

@@ -29,6 +29,8 @@ pub(crate) struct World {
     said: Receiver<ToInit>,
     lines: Receiver<String>,
     console: PathBuf,
+    /// Where the next engine dies.
+    pub(crate) failpoint: Option<&'static str>,
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
             said,
             lines,
             console,
+            failpoint: None,
         })
     }
 
@@ -101,6 +104,9 @@ impl World {
         command
             .stdin(Stdio::null())
             .env_remove(control::FD_VARIABLE);
+        if let Some(name) = self.failpoint.take() {
+            command.env(keelson_engine::failpoint::VARIABLE, name);
+        }
         if std::env::var_os("KEELSON_RUNTIME").is_none() {
             command.env("KEELSON_RUNTIME", "/usr/bin/crun");
         }
@@ -123,6 +129,12 @@ impl World {
     pub(crate) fn kill_engine(&mut self) {
         let pid = self.engine.take().unwrap();
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        self.wait_gone(pid);
+    }
+
+    /// Waits until the engine has died by itself.
+    pub(crate) fn engine_dies(&mut self) {
+        let pid = self.engine.take().unwrap();
         self.wait_gone(pid);
     }
 
@@ -299,6 +311,10 @@ impl Drop for World {
                 }
             }
             let _ = fs::remove_dir(self.cgroup.join(slice));
+        }
+        if self.init.is_some() {
+            // The next world of this thread has a kernel log of its own.
+            let _ = umount2("/dev/kmsg", MntFlags::MNT_DETACH);
         }
         let _ = umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH);
         let _ = fs::remove_dir(&self.cgroup);

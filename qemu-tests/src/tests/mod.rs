@@ -4,6 +4,7 @@
 //! * [`bare`]: machines that lack something
 //! * [`boot`]: from the firmware to a running container
 //! * [`broken`]: broken input
+//! * [`docker_api`]: an unmodified client library at both engines
 //! * [`errors`]: what is unknown is an error with a position
 //! * [`independence`]: what lives on when something else ends
 //! * [`power_cut`]: power cuts at random moments
@@ -19,6 +20,7 @@ pub mod abuse;
 pub mod bare;
 pub mod boot;
 pub mod broken;
+pub mod docker_api;
 pub mod errors;
 pub mod independence;
 pub mod power;
@@ -94,6 +96,8 @@ pub fn all() -> Vec<Test> {
         system_networks:
             containers_meet_in_networks_and_are_reached_at_published_ports
             docker_compose_runs_a_project_on_the_system_engine;
+        docker_api:
+            a_client_library_hears_the_same_from_both_engines;
         system_services:
             a_compose_file_becomes_a_service_that_is_upgraded_and_goes_back_by_itself
             services_have_networks_ports_sockets_and_limits_on_disks
