@@ -60,6 +60,8 @@ impl Source {
             },
         };
         bytes.truncate(length);
+        // Clients may keep it for a while.
+        bytes.shrink_to_fit();
         Ok(bytes)
     }
 

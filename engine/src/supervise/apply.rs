@@ -30,6 +30,8 @@ impl Engine {
         };
         let actions = entry.record.life.transition(event, &entry.policy, now_us());
         if entry.record.life != before {
+            // What has been killed stands still no longer.
+            entry.record.paused &= entry.record.life.state.process().is_some();
             self.save(name);
             self.may_die(name, &before.state);
         }

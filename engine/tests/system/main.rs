@@ -4,12 +4,12 @@
 //! - `world`: one engine and its surroundings; `place`: where it lives
 //! - `pid1`: plays PID 1: keeps descriptors, reaps, starts the engine again
 //! - `order`, `restarts`, `crash`, `broken`, `output`, `requests`, `sockets`, `definitions`, `upgrade`, `kills`, `failpoints`,
-//!   `commands`: the
-//!   tests
+//!   `commands`, `crowd`: the tests
 
 mod broken;
 mod commands;
 mod crash;
+mod crowd;
 mod definitions;
 mod failpoints;
 mod kills;

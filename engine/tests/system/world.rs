@@ -138,6 +138,10 @@ impl World {
         self.wait_gone(pid);
     }
 
+    pub(crate) fn engine_pid(&self) -> i32 {
+        self.engine.unwrap()
+    }
+
     /// SIGTERM to the engine.
     pub(crate) fn terminate_engine(&self) {
         kill(Pid::from_raw(self.engine.unwrap()), Signal::SIGTERM).unwrap();
