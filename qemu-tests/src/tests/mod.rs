@@ -103,6 +103,7 @@ pub fn all() -> Vec<Test> {
             services_have_networks_ports_sockets_and_limits_on_disks
             the_network_service_is_upgraded_and_applications_do_not_notice
             console_and_user_engine_are_switched_and_keep_what_is_theirs
+            a_debian_console_has_apt_and_keeps_what_it_installs
             services_of_a_cloud_config_run_where_rancheros_ran_them;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine

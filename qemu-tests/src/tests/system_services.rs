@@ -1,11 +1,13 @@
 //! Services of the machine's own, and services that get other images.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::harness::docker;
 use crate::harness::lab::{Lab, SETTLE_DEADLINE};
+use crate::harness::process;
 use crate::harness::registry::Registry;
 use crate::harness::seed;
 use crate::harness::ssh::Ssh;
@@ -312,6 +314,46 @@ pub(super) fn console_and_user_engine_are_switched_and_keep_what_is_theirs(
     )?;
     ensure!(docker::life(&ssh, "app")? != before, "it never ended");
     ssh.check_within("keelson engine switch default", SCRIPT_DEADLINE)?;
+    Ok(())
+}
+
+/// The recipe of the Debian console.
+const DEBIAN: &str = "system-services/console/debian/build";
+
+pub(super) fn a_debian_console_has_apt_and_keeps_what_it_installs(lab: &mut Lab) -> Result<()> {
+    let (vm, ssh, _observer) = lab.observed()?;
+    let archive = lab.dir().join("debian-console.tar.zst");
+    process::check(Command::new(DEBIAN).arg(&archive), SETTLE_DEADLINE)?;
+    let archive = std::fs::read(&archive).context("reading the archive")?;
+    let import =
+        "system-docker import --change 'LABEL io.rancher.os.console=debian' - debian-console";
+    let imported = ssh.run_with(import, &archive, SCRIPT_DEADLINE)?;
+    ensure!(imported.status.success(), "{}", imported.text());
+    let listed = ssh.check("keelson console list")?;
+    ensure!(listed.contains("debian-console"), "{listed}");
+    // It ends the login that asks for it.
+    let switch = |ssh: Ssh, image: &str| -> Result<Ssh> {
+        let _ = ssh.run(&format!("keelson console switch {image}"));
+        drop(ssh);
+        lab.ssh(&vm)
+    };
+    let ssh = switch(ssh, "debian-console")?;
+    let id = ssh.check(". /etc/os-release; echo $ID")?;
+    ensure!(id == "debian", "{id}");
+    ssh.check(
+        "keelson status >/dev/null && docker version >/dev/null && system-docker ps >/dev/null",
+    )?;
+    let package = "mkdir -p pennant/DEBIAN pennant/usr/bin && printf 'Package: pennant\\nVersion: 1\\nArchitecture: all\\nMaintainer: me <me@example.org>\\nDescription: flies\\n' >pennant/DEBIAN/control && printf '#!/bin/sh\\necho flies\\n' >pennant/usr/bin/pennant && chmod +x pennant/usr/bin/pennant && dpkg-deb --build pennant";
+    ssh.check_within(package, SCRIPT_DEADLINE)?;
+    ssh.check_within("sudo apt-get install --yes ./pennant.deb", SCRIPT_DEADLINE)?;
+    let ssh = switch(ssh, "default")?;
+    ssh.check("test -e pennant.deb && ! command -v pennant")?;
+    let ssh = switch(ssh, "debian-console")?;
+    let said = ssh.check("pennant && dpkg --status pennant | grep ^Status")?;
+    ensure!(
+        said.contains("flies") && said.contains("install ok installed"),
+        "{said}"
+    );
     Ok(())
 }
 
