@@ -230,7 +230,10 @@ fn is_mount_point(path: &Path) -> bool {
 }
 
 /// Where a path of the container leads inside the image, symbolic links followed without leaving it. Relative.
-fn resolve(image: &Path, target: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When links lead in a circle.
+pub fn resolve(image: &Path, target: &str) -> anyhow::Result<PathBuf> {
     let mut todo: Vec<String> = parts(Path::new(target));
     let (mut done, mut links) = (PathBuf::new(), 0);
     while let Some(part) = todo.pop() {
@@ -298,7 +301,7 @@ fn ignore_existing(result: std::io::Result<()>) -> std::io::Result<()> {
 }
 
 /// A directory in an upper layer decides over mode and owner of the one below.
-fn copy_attributes(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy_attributes(from: &Path, to: &Path) -> std::io::Result<()> {
     let attributes = fs::metadata(from)?;
     chown(to, Some(attributes.uid()), Some(attributes.gid()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(attributes.mode() & 0o7777))

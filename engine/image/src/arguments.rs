@@ -15,6 +15,9 @@ Usage: keelson-image [--store DIR] [--registries FILE] [--certificates FILE] COM
   load                            an archive of images on standard input
   save REFERENCE...               an archive of images on standard output
   import [--reference REFERENCE] [--change LINE]... [--message TEXT]    a root file system on standard input
+  commit --root DIR PARENT [--reference REFERENCE] [--change LINE]... [--message TEXT] [--author TEXT]
+                                  DIR is what was written; the container's configuration, JSON, on standard input
+  login REGISTRY                  Docker's AuthConfig, JSON, on standard input
   tag SOURCE TARGET
   remove REFERENCE [--force]
   prune [--all]
@@ -46,6 +49,10 @@ pub(crate) enum Command {
         names: Vec<String>,
     },
     Import(Import),
+    Commit(Snapshot),
+    Login {
+        registry: String,
+    },
     Tag {
         source: String,
         target: String,
@@ -91,6 +98,18 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// What the container has written.
+    pub(crate) root: PathBuf,
+    /// The image that it was made from.
+    pub(crate) parent: String,
+    pub(crate) reference: Option<String>,
+    pub(crate) changes: Vec<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) author: Option<String>,
+}
+
+#[derive(Debug)]
 pub(crate) struct CopyIn {
     pub(crate) root: PathBuf,
     pub(crate) path: PathBuf,
@@ -106,6 +125,7 @@ struct Given {
     reference: Option<String>,
     platform: Option<String>,
     message: Option<String>,
+    author: Option<String>,
     changes: Vec<String>,
     flags: Vec<String>,
 }
@@ -137,6 +157,7 @@ impl Request {
                 Long("reference") => given.reference = Some(parser.value()?.string()?),
                 Long("platform") => given.platform = Some(parser.value()?.string()?),
                 Long("message") => given.message = Some(parser.value()?.string()?),
+                Long("author") => given.author = Some(parser.value()?.string()?),
                 Long("change") => given.changes.push(parser.value()?.string()?),
                 Long(flag @ ("auth" | "force" | "all" | "no-overwrite-dir-non-dir")) => {
                     given.flags.push(flag.to_owned());
@@ -173,6 +194,17 @@ impl Given {
                 changes: std::mem::take(&mut self.changes),
                 message: self.message.take().unwrap_or_default(),
             }),
+            "commit" => Command::Commit(Snapshot {
+                root: self.root()?,
+                parent: self.word("PARENT")?,
+                reference: self.reference.take(),
+                changes: std::mem::take(&mut self.changes),
+                message: self.message.take(),
+                author: self.author.take(),
+            }),
+            "login" => Command::Login {
+                registry: self.word("REGISTRY")?,
+            },
             "tag" => Command::Tag {
                 source: self.word("SOURCE")?,
                 target: self.word("TARGET")?,
@@ -231,6 +263,7 @@ impl Given {
             ("--reference", self.reference.is_some()),
             ("--platform", self.platform.is_some()),
             ("--message", self.message.is_some()),
+            ("--author", self.author.is_some()),
             ("--change", !self.changes.is_empty()),
         ];
         let flag = self.flags.first().map(|flag| format!("--{flag}"));

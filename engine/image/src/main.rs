@@ -2,11 +2,12 @@
 //! JSON lines that Docker's clients read.
 //!
 //! - [`arguments`]: the command line
-//! - [`registry`]: the OCI distribution protocol; [`pull`]: an image from a registry into the store
+//! - [`registry`]: the OCI distribution protocol; [`access`]: where images may be had; [`pull`]: an image from a registry into the store
 //! - [`unpack`]: layers, in a process that is shut in
 //! - [`archive`]: images and files as tar archives; [`change`]: names, removal, cleaning up
 //! - [`progress`]: what is printed; [`failpoint`]: where tests let it die
 
+mod access;
 mod archive;
 mod arguments;
 mod blob;
@@ -63,6 +64,8 @@ fn run(request: &Request, progress: &Progress) -> anyhow::Result<()> {
         Command::Load => archive::load::load(&store, progress),
         Command::Save { names } => archive::save::save(&store, names),
         Command::Import(import) => archive::import::import(&store, import, progress),
+        Command::Commit(snapshot) => archive::snapshot::snapshot(&store, snapshot, progress),
+        Command::Login { registry } => access::login(request, registry),
         Command::Tag { source, target } => change::tag(&store, source, target),
         Command::Remove { name, force } => change::remove(&store, name, *force),
         Command::Prune { all } => change::prune(&store, *all),

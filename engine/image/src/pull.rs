@@ -3,9 +3,8 @@
 use crate::arguments::{self, Request};
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::registry::settings::Settings;
 use crate::registry::{Credentials, Fetched, Remote};
-use crate::{blob, change, commit, unpack};
+use crate::{access, blob, change, commit, unpack};
 use anyhow::{Context, bail};
 use keelson_image::document::{
     Configuration, Descriptor, Index, Manifest, Platform, chain_ids, media,
@@ -34,25 +33,11 @@ pub(crate) fn pull(
         .parse()
         .map_err(|why: String| Failure::error(400, why))?;
     let platform = platform(asked.platform.as_deref())?;
-    let settings = match &request.registries {
-        Some(path) => Settings::read(path)?,
-        None => Settings::default(),
-    };
-    let registry = settings.of(&name.registry);
     let given = match asked.auth {
         true => Credentials::read(std::io::stdin())?,
         false => None,
     };
-    let own = registry.username.as_ref().map(|username| Credentials {
-        username: username.clone(),
-        password: registry.password.clone().unwrap_or_default(),
-        ..Credentials::default()
-    });
-    let certificates = match &request.certificates {
-        Some(path) => std::fs::read(path).with_context(|| format!("read {}", path.display()))?,
-        None => Vec::new(),
-    };
-    let remotes = Remote::all(&name, &registry, &certificates, given.or(own).as_ref())?;
+    let remotes = access::remotes(request, &name, given)?;
     let (remote, top) = first_that_has(&remotes, name.target())?;
     let from = format!("Pulling from {}", name.repository);
     progress.line(&serde_json::json!({ "status": from, "id": name.target() }));

@@ -1,14 +1,17 @@
 //! Service definitions: the Compose specification's model, and the files it is read from.
 //!
 //! - [`service`]: one service, every key that is understood
-//! - [`values`], [`lists`], [`volume`], [`network`], [`port`], [`socket`], [`block_io`]: the shapes that its values take
+//! - [`values`], [`lists`], [`volume`], [`network`], [`port`], [`env_file`], [`socket`], [`block_io`]: the shapes that its values take
 //! - [`load`]: reads directories of files; what is wrong comes with file, line and column
 //! - [`environment`]: what variables stand for; `interpolate`: puts that into what is read
+//! - `check`: what the types cannot tell
 //! - [`position`]: where a key stands in a file, and the reason that is given for it
 //!
 //! Unknown keys are errors.
 
 pub mod block_io;
+mod check;
+pub mod env_file;
 pub mod environment;
 mod interpolate;
 pub mod lists;
@@ -21,6 +24,7 @@ pub mod socket;
 pub mod values;
 pub mod volume;
 
+pub(crate) use check::valid_name;
 pub use environment::Environment;
 pub use load::{Loaded, load_all};
 pub use network::NetworkMode;

@@ -1,6 +1,7 @@
 //! One service: every key that is understood. Others are errors.
 
 use super::block_io::BlockIo;
+use super::env_file::EnvironmentFile;
 use super::lists::{CommandLine, OneOrMany, Ordered, Pairs, Variables};
 use super::network::{NetworkMode, Networks, file_mode};
 use super::port::Ports;
@@ -8,7 +9,7 @@ use super::socket::{Socket, Start};
 use super::values::{
     ByteSize, Capability, Cpus, Mode, Restart, Span, StopSignal, SwapLimit, Text, scalars, words,
 };
-use super::volume::{Device, DeviceRule, Tmpfs, Volume, short_or_long};
+use super::volume::{Device, DeviceRule, Tmpfs, Volume};
 use crate::network::{Attachment, Publish};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -169,6 +170,10 @@ pub struct Dependency {
     pub required: bool,
 }
 
+fn truth() -> bool {
+    true
+}
+
 /// `depends_on`, from a list or a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies(pub Vec<Dependency>);
@@ -295,60 +300,6 @@ pub struct Extension {
     /// What it writes to its root is kept over reboots, unless its image is of the OS image.
     #[serde(default)]
     pub keep_root: bool,
-}
-
-/// A file with lines of `NAME=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvironmentFile {
-    /// Its path; what is relative begins where the Compose file is.
-    pub path: String,
-    /// False: no error when it does not exist.
-    pub required: bool,
-}
-
-impl FromStr for EnvironmentFile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "" => Err("the name of a file is missing".to_owned()),
-            path => Ok(Self {
-                path: path.to_owned(),
-                required: true,
-            }),
-        }
-    }
-}
-
-/// The long syntax.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LongEnvironmentFile {
-    path: String,
-    #[serde(default = "truth")]
-    required: bool,
-}
-
-fn truth() -> bool {
-    true
-}
-
-impl TryFrom<LongEnvironmentFile> for EnvironmentFile {
-    type Error = String;
-
-    fn try_from(long: LongEnvironmentFile) -> Result<Self, String> {
-        let required = long.required;
-        Ok(Self {
-            required,
-            ..long.path.parse()?
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for EnvironmentFile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        short_or_long::<D, Self, LongEnvironmentFile>(deserializer, "a path, or a map with path")
-    }
 }
 
 /// One service, as it stands in the file, with the values of variables in it.

@@ -1,8 +1,8 @@
 use super::*;
-use crate::compose::NetworkMode;
 use crate::compose::service::{Condition, SecurityOption, Ulimit};
 use crate::compose::values::Restart;
 use crate::compose::volume::Propagation;
+use crate::compose::{NetworkMode, Ready};
 use proptest::prelude::*;
 use std::time::Duration;
 

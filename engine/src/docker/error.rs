@@ -59,10 +59,8 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Paths that Docker knows by their first word and system containers have no use for, or not yet.
-const NOT_HERE: [&str; 18] = [
-    "auth",
+const NOT_HERE: [&str; 16] = [
     "build",
-    "commit",
     "configs",
     "containers",
     "distribution",

@@ -123,7 +123,7 @@ pub(super) fn summary(image: &Image, containers: usize) -> ImageSummary {
         repo_tags: image.tags.clone(),
         repo_digests: image.digests.clone(),
         created: i64::try_from(since.as_secs()).unwrap_or(0),
-        size: i64::try_from(image.size_bytes).unwrap_or(i64::MAX),
+        size: i64::try_from(image.size_bytes()).unwrap_or(i64::MAX),
         shared_size: -1,
         labels: labels(image),
         containers: i64::try_from(containers).unwrap_or(-1),
@@ -187,7 +187,7 @@ fn inspected(image: &Image) -> ImageInspect {
         architecture: Some(configuration.architecture.clone()),
         variant: configuration.variant.clone(),
         os: Some(configuration.os.clone()),
-        size: i64::try_from(image.size_bytes).ok(),
+        size: i64::try_from(image.size_bytes()).ok(),
         root_fs: Some(ImageInspectRootFs {
             typ: "layers".to_owned(),
             layers: Some(diff_ids.map(ToString::to_string).collect()),
@@ -198,9 +198,11 @@ fn inspected(image: &Image) -> ImageInspect {
 
 /// The newest first; only the top has a number and names.
 fn history(image: &Image) -> Vec<ImageHistoryResponseItem> {
+    let mut sizes = image.layer_bytes.iter().rev();
     let steps = image.configuration.history.iter().rev().enumerate();
     steps
         .map(|(at, step)| {
+            let size = if step.empty_layer { None } else { sizes.next() };
             let text = step.created.as_deref().unwrap_or_default();
             let moment = humantime::parse_rfc3339_weak(text).unwrap_or(SystemTime::UNIX_EPOCH);
             let since = moment
@@ -219,7 +221,7 @@ fn history(image: &Image) -> Vec<ImageHistoryResponseItem> {
                 } else {
                     Vec::new()
                 },
-                size: 0,
+                size: size.and_then(|size| i64::try_from(*size).ok()).unwrap_or(0),
                 comment: step.comment.clone().unwrap_or_default(),
             }
         })

@@ -112,6 +112,11 @@ pub(super) fn places(container: &Container) -> HashMap<String, EndpointSettings>
     places
 }
 
+/// What the client that made it asked for, as an image has it.
+pub(super) fn config_of(stored: &Stored) -> serde_json::Value {
+    serde_json::to_value(asked_for(stored).0).unwrap_or_default()
+}
+
 /// What the client that made it asked for, in the form that it is shown in.
 fn asked_for(stored: &Stored) -> (ContainerConfig, HostConfig) {
     // The two types have the same keys.

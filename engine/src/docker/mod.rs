@@ -10,12 +10,14 @@
 //! - `events`: what happens; `stats`: what a container uses; `usage`: what takes room on the disk
 //! - [`networks`]: bridges that containers are in; `connection`: what a container has of them
 //! - `volumes`: named volumes; `images`: what containers are made from; `transfer`: images and files in and out
+//! - `commit`: an image of a container; and whether a registry takes credentials
 //! - `filters`: the `filters` parameter
 //! - `system`: version and state of the engine
 //! - [`error`]: answers that are no success
 
 mod attach;
 mod changes;
+mod commit;
 mod connection;
 pub mod container;
 mod control;
@@ -90,6 +92,8 @@ pub fn routes() -> Router<Context> {
             .route("/version", get(system::version))
             .route("/info", get(system::info))
             .route("/events", get(events::events))
+            .route("/auth", post(commit::auth))
+            .route("/commit", post(commit::commit))
             .route("/system/df", get(usage::usage))
             .route("/images/json", get(images::list))
             .route("/images/create", post(transfer::create))

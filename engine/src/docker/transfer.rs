@@ -31,16 +31,18 @@ const TAR: &str = "application/x-tar";
 const PATH_STAT: &str = "x-docker-container-path-stat";
 
 /// Parameters that may come several times.
-type Pairs = Vec<(String, String)>;
+pub(super) type Pairs = Vec<(String, String)>;
 
-fn value<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
+/// A parameter that says something.
+pub(super) fn value<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
     let pair = pairs
         .iter()
         .find(|(key, value)| key == name && !value.is_empty());
     pair.map(|(_, value)| value.as_str())
 }
 
-fn values(pairs: &Pairs, name: &str) -> Vec<String> {
+/// All of one name.
+pub(super) fn values(pairs: &Pairs, name: &str) -> Vec<String> {
     let named = pairs.iter().filter(|(key, _)| key == name);
     named.map(|(_, value)| value.clone()).collect()
 }

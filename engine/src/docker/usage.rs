@@ -41,7 +41,7 @@ pub(super) async fn usage(State(context): State<Context>) -> Result<Json<Value>,
         .collect();
     let volumes = volumes::usage(&context, &all).await?;
     Ok(Json(json!({
-        "LayersSize": images.iter().map(|image| image.size_bytes).sum::<u64>(),
+        "LayersSize": images.iter().map(|image| image.size_bytes()).sum::<u64>(),
         "Images": shown,
         "Containers": containers,
         "Volumes": volumes,

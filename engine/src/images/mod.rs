@@ -25,8 +25,8 @@ pub struct Image {
     pub tags: Vec<String>,
     /// Its names with the digests that registries know it by.
     pub digests: Vec<String>,
-    /// Bytes of its layers as they came.
-    pub size_bytes: u64,
+    /// Bytes of its layers as they came, the lowest first.
+    pub layer_bytes: Vec<u64>,
     /// Its layers' directories, the topmost first.
     pub layers: Vec<PathBuf>,
     /// What it says of itself.
@@ -35,6 +35,13 @@ pub struct Image {
     pub config: ImageConfig,
     /// It belongs to the OS image, which cannot be changed.
     pub built_in: bool,
+}
+
+impl Image {
+    /// Bytes of all its layers as they came.
+    pub fn size_bytes(&self) -> u64 {
+        self.layer_bytes.iter().sum()
+    }
 }
 
 /// Whether a name means an image of the OS image.
@@ -84,7 +91,7 @@ fn from_store(image: keelson_image::Image) -> Image {
         id: image.id.to_string(),
         tags: image.repo_tags,
         digests: image.repo_digests,
-        size_bytes: image.size_bytes,
+        layer_bytes: image.layer_bytes,
         layers: image.layers,
         config: config.unwrap_or_default(),
         configuration: image.configuration,
@@ -131,7 +138,7 @@ fn describe(options: &Options, name: &str) -> Image {
         id: Digest::of(&text).to_string(),
         tags: vec![format!("keelson/{name}:latest")],
         digests: Vec::new(),
-        size_bytes: 0,
+        layer_bytes: Vec::new(),
         layers: vec![options.images.join(name)],
         config: serde_json::from_value(config).unwrap_or_default(),
         configuration,

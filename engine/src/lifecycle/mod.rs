@@ -1,6 +1,7 @@
 //! The life of one service: one enum with its data, and one function through which every change goes.
 //!
-//! - [`Lifecycle::transition`] in `transition`: what an event means in each state, and what has to be done
+//! - [`Lifecycle::transition`] in `transition`: what an event means in each state, and what has to be done; `stopping`: on the
+//!   way to its end
 //! - [`policy`]: what the definition says about restarts and time limits; the back-off
 //!
 //! ```text
@@ -28,6 +29,7 @@
 //! it is, so that the next engine goes on where this one was killed.
 
 pub mod policy;
+mod stopping;
 mod transition;
 
 pub use policy::Policy;

@@ -1,15 +1,16 @@
 //! What an event means in each state.
 
-use super::policy::{KILL_PATIENCE, later};
+use super::policy::later;
+use super::stopping::{kill, stop};
 use super::{Action, Ending, Event, Lifecycle, Policy, Process, State, Then};
 use crate::compose::Ready;
 use std::time::Duration;
 
 /// What a step may look at, and what it asks for.
-struct Context<'a> {
-    policy: &'a Policy,
-    now: u64,
-    actions: Vec<Action>,
+pub(super) struct Context<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) now: u64,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Lifecycle {
@@ -170,7 +171,7 @@ impl Lifecycle {
         }
     }
 
-    fn note_end(&mut self, ending: Ending, now: u64) {
+    pub(super) fn note_end(&mut self, ending: Ending, now: u64) {
         self.last = Some(ending);
         self.ended_us = Some(now);
     }
@@ -219,7 +220,7 @@ impl Lifecycle {
         State::Creating
     }
 
-    fn again(&mut self, cx: &mut Context<'_>) -> State {
+    pub(super) fn again(&mut self, cx: &mut Context<'_>) -> State {
         self.restarts = self.restarts.saturating_add(1);
         self.create(cx)
     }
@@ -286,7 +287,7 @@ impl Lifecycle {
     }
 
     /// The restart policy decides.
-    fn ended(&mut self, succeeded: bool, why: String, cx: &mut Context<'_>) -> State {
+    pub(super) fn ended(&mut self, succeeded: bool, why: String, cx: &mut Context<'_>) -> State {
         let run = Duration::from_micros(
             self.started_us
                 .map_or(0, |started| cx.now.saturating_sub(started)),
@@ -315,97 +316,6 @@ impl Lifecycle {
             why,
             blocked_by: None,
         }
-    }
-
-    fn stopping(
-        &mut self,
-        process: Option<Process>,
-        then: Then,
-        until_us: Option<u64>,
-        event: Event,
-        cx: &mut Context<'_>,
-    ) -> State {
-        let process_is_none = process.is_none();
-        match event {
-            // The answer of the runtime is late; its program has run all the same.
-            Event::Launched if !process_is_none => {
-                self.started_us.get_or_insert(cx.now);
-                State::Stopping {
-                    process,
-                    then,
-                    until_us,
-                }
-            }
-            Event::Exited(ending) if !process_is_none => {
-                self.started_us.get_or_insert(cx.now);
-                self.note_end(ending, cx.now);
-                self.stopped(then, cx)
-            }
-            Event::LaunchFailed { .. } if process_is_none => self.stopped(then, cx),
-            // Nothing of the service has run yet: there is nothing to end politely.
-            Event::Created(process) if process_is_none => kill(process, then, cx),
-            Event::Timeout => match process {
-                Some(process) => kill(process, then, cx),
-                None => State::Stopping {
-                    process,
-                    then,
-                    until_us: None,
-                },
-            },
-            Event::Within(limit) if !process_is_none => State::Stopping {
-                process,
-                then,
-                until_us: Some(later(cx.now, limit)),
-            },
-            Event::Stop => State::Stopping {
-                process,
-                then: Then::Stop,
-                until_us,
-            },
-            Event::Restart => State::Stopping {
-                process,
-                then: Then::Restart,
-                until_us,
-            },
-            _ => State::Stopping {
-                process,
-                then,
-                until_us,
-            },
-        }
-    }
-
-    fn stopped(&mut self, then: Then, cx: &mut Context<'_>) -> State {
-        cx.actions.push(Action::Delete);
-        match then {
-            Then::Stop => {
-                cx.actions.push(Action::Info("has stopped".to_owned()));
-                State::Stopped
-            }
-            Then::Restart => {
-                self.streak = 0;
-                self.again(cx)
-            }
-            Then::Fail(why) => self.ended(false, why, cx),
-        }
-    }
-}
-
-fn stop(process: Process, then: Then, cx: &mut Context<'_>) -> State {
-    cx.actions.push(Action::Signal(cx.policy.stop_signal));
-    State::Stopping {
-        process: Some(process),
-        then,
-        until_us: Some(later(cx.now, cx.policy.stop_grace_period)),
-    }
-}
-
-fn kill(process: Process, then: Then, cx: &mut Context<'_>) -> State {
-    cx.actions.push(Action::Signal(nix::libc::SIGKILL));
-    State::Stopping {
-        process: Some(process),
-        then,
-        until_us: Some(later(cx.now, KILL_PATIENCE)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Refusal, Refused, Request, ask};
 use crate::api::{Failure, Reloaded, Service};
-use crate::compose::load::valid_name;
+use crate::compose::valid_name;
 use crate::docker::{Command, Context};
 use crate::images;
 use crate::supervise::{check, trial_lease};

@@ -1,6 +1,6 @@
 //! Makes the bundle of a container and the container itself.
 
-use super::{Shared, image};
+use super::{Shared, image, volumes};
 use crate::choices::Pin;
 use crate::compose::Definition;
 use crate::compose::volume::Kind;
@@ -94,6 +94,9 @@ pub(super) async fn create(
         (None, Some(image)) => service_root(shared, &plan, image, &container)?,
         (None, None) => return Err(anyhow!("it has no image").into()),
     };
+    if plan.stored.is_some() {
+        volumes::fill(shared, &definition, &container.join("rootfs")).await?;
+    }
     for warning in &config.warnings {
         shared.console.info(&format!("service {name}: {warning}"));
     }

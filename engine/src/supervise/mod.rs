@@ -5,7 +5,8 @@
 //! - `apply`: from an event to what has to be done; who may start
 //! - `definitions`: reads them again, and what people decide about services; `upgrade`: a service gets another image
 //! - `worker`: makes, starts and removes containers, one step after the other for each service; `bundle`: how one is
-//!   made; `image`: what from; `files`: what it finds in `/etc`
+//!   made; `image`: what from; `files`: what it finds in `/etc`; `volumes`: what in
+//!   new volumes
 //! - `containers`: those that clients made; `change`: what is changed of one; `remove`: its end
 //! - `networks`: addresses and ports that containers have; `connect`: further ones while they run
 //! - `streams`: their output and input, and clients that are attached
@@ -40,6 +41,7 @@ mod streams;
 mod tell;
 mod upgrade;
 mod view;
+mod volumes;
 mod words;
 mod worker;
 

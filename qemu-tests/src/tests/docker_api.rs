@@ -19,7 +19,9 @@ pub(super) fn a_client_library_hears_the_same_from_both_engines(lab: &mut Lab) -
     for there in ["/run/docker.sock", "/run/keelson/system.sock"] {
         let here = directory.path().join(there.replace('/', "-"));
         let _forwarded = ssh.forward_socket(&here, there)?;
-        answers.push(tour::run(&here).with_context(|| format!("the tour of {there}"))?);
+        // A machine that goes on from a snapshot is behind.
+        let now = || Ok(ssh.check("date +%s")?.parse()?);
+        answers.push(tour::run(&here, now).with_context(|| format!("the tour of {there}"))?);
     }
     Differences::load()?.check(&answers[0], &answers[1])
 }

@@ -62,7 +62,8 @@ pub fn all() -> Vec<Test> {
             poweroff_ends_within_15_seconds_with_everything_unmounted_clean
             a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostname;
         power_cut:
-            every_file_reported_written_is_there_after_power_cuts;
+            every_file_reported_written_is_there_after_power_cuts
+            an_image_is_there_whole_or_not_at_all_after_power_cuts_while_it_is_pulled;
         bare:
             without_a_disk_there_is_a_login_prompt_and_state_is_in_memory
             without_a_network_there_is_a_login_prompt

@@ -140,6 +140,16 @@ pub(super) fn containers_of_the_system_engine_are_managed_with_dockers_verbs(
     ))?;
     ensure!(again == "inside", "{again:?}");
     equal(&ssh, "volume rm kept", "kept")?;
+    // A new one begins with what the image has in its place, and only then.
+    let there = docker(&format!(
+        "run --rm --network none -v fresh:/etc/ssh {IMAGE} sh -c 'stat -c %a /etc/ssh/sshd_config && rm /etc/ssh/sshd_config'"
+    ))?;
+    ensure!(there == "644", "{there}");
+    let left = docker(&format!(
+        "run --rm --network none -v fresh:/etc/ssh {IMAGE} ls /etc/ssh"
+    ))?;
+    ensure!(!left.contains("sshd_config"), "{left}");
+    equal(&ssh, "volume rm fresh", "fresh")?;
     equal(&ssh, "volume ls -q", "")?;
 
     let mut heard = Vec::new();

@@ -1,6 +1,7 @@
 //! Files into a container and out of it, as `docker cp` has them. The process is shut into the container's root, whose
 //! links then lead nowhere else.
 
+use super::pack::{Packer, Tree};
 use crate::arguments::CopyIn;
 use crate::failure::Failure;
 use crate::unpack::child::shut_in;
@@ -41,12 +42,14 @@ pub(crate) fn copy_out(root: &Path, path: &Path) -> anyhow::Result<()> {
     shut_in(root)?;
     // A path that ends in `/` or `/.` means what a link leads to, and a directory's content.
     let content = path.as_os_str().as_encoded_bytes().ends_with(b"/.");
-    let found = fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
+    fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
     let name = match (content, path.file_name()) {
         (true, _) | (_, None) => PathBuf::from("."),
         (false, Some(name)) => PathBuf::from(name),
     };
-    pack(path, &name, &found)
+    let mut packer = packer();
+    packer.add(path, &name)?;
+    packer.finish()
 }
 
 /// Packs all of the container.
@@ -55,30 +58,13 @@ pub(crate) fn copy_out(root: &Path, path: &Path) -> anyhow::Result<()> {
 /// When something cannot be read.
 pub(crate) fn export(root: &Path) -> anyhow::Result<()> {
     shut_in(root)?;
-    let mut archive = builder();
-    archive
-        .append_dir_all(".", "/")
-        .context("pack the container")?;
-    archive.into_inner()?.flush()?;
-    Ok(())
+    let mut packer = packer();
+    packer.content(Path::new("/"), Path::new(""))?;
+    packer.finish()
 }
 
-fn pack(path: &Path, name: &Path, found: &Metadata) -> anyhow::Result<()> {
-    let mut archive = builder();
-    let packed = match found.is_dir() {
-        true => archive.append_dir_all(name, path),
-        false => archive.append_path_with_name(path, name),
-    };
-    packed.with_context(|| format!("pack {}", path.display()))?;
-    archive.into_inner()?.flush()?;
-    Ok(())
-}
-
-fn builder() -> tar::Builder<impl Write> {
-    let mut archive = tar::Builder::new(io::BufWriter::new(io::stdout().lock()));
-    archive.follow_symlinks(false);
-    archive.mode(tar::HeaderMode::Complete);
-    archive
+fn packer() -> Packer<impl Write> {
+    Packer::new(io::BufWriter::new(io::stdout().lock()), Tree::Files)
 }
 
 /// Tells what a path is: Docker's `PathStat`, with the mode in Go's form.

@@ -6,12 +6,11 @@ use crate::progress::Progress;
 use crate::unpack::{self, decompress};
 use crate::{blob, commit};
 use anyhow::Context;
-use keelson_image::document::{Configuration, Descriptor, History, Manifest, RootFs, media};
-use keelson_image::store::{Entry, Mark};
+use keelson_image::document::{Configuration, History, RootFs, media};
+use keelson_image::store::Mark;
 use keelson_image::{Digest, Reference, Store};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::SystemTime;
@@ -30,7 +29,7 @@ pub(crate) fn import(store: &Store, asked: &Import, progress: &Progress) -> anyh
                 .map_err(|why| Failure::error(400, why))
         })
         .transpose()?;
-    let config = changes(&asked.changes)?;
+    let config = changes(Map::new(), &asked.changes)?;
     let (layer, size) = blob::put_stream(store, &mut io::stdin().lock(), None)?;
     let mut mark = Mark::set(store, std::slice::from_ref(&layer))?;
     let (diff_id, media_type) = look(store, &layer)?;
@@ -56,28 +55,8 @@ pub(crate) fn import(store: &Store, asked: &Import, progress: &Progress) -> anyh
     };
     mark.add(store, std::slice::from_ref(&diff_id))?;
     unpack::layer(store, &layer, &diff_id, &diff_id, &[], &Progress::silent())?;
-    let configuration = serde_json::to_vec(&configuration)?;
-    let id = blob::put(store, &configuration)?;
-    let descriptor = |kind: &str, digest: &Digest, size: u64| Descriptor {
-        media_type: kind.to_owned(),
-        digest: digest.clone(),
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
-    let manifest = serde_json::to_vec(&Manifest {
-        schema_version: 2,
-        media_type: Some(media::MANIFEST.to_owned()),
-        config: descriptor(media::CONFIG, &id, configuration.len() as u64),
-        layers: vec![descriptor(media_type, &layer, size)],
-    })?;
-    let entry = Entry {
-        manifest: blob::put(store, &manifest)?,
-        size: manifest.len() as u64,
-        reference,
-        pulled: None,
-    };
-    commit::commit(store, entry)?;
+    let layers = vec![commit::descriptor(media_type, &layer, size)];
+    let id = commit::image(store, &configuration, layers, reference)?;
     progress.line(&json!({ "status": id }));
     Ok(())
 }
@@ -99,8 +78,13 @@ fn look(store: &Store, layer: &Digest) -> anyhow::Result<(Digest, &'static str)>
 }
 
 /// Instructions as in a Dockerfile, those that change a configuration.
-fn changes(lines: &[String]) -> anyhow::Result<Map<String, Value>> {
-    let mut config = Map::new();
+///
+/// # Errors
+/// With the first one that is none.
+pub(super) fn changes(
+    mut config: Map<String, Value>,
+    lines: &[String],
+) -> anyhow::Result<Map<String, Value>> {
     for line in lines {
         let wrong = || Failure::error(400, format!("{line} is not a valid change command"));
         let (word, rest) = line
@@ -118,6 +102,13 @@ fn changes(lines: &[String]) -> anyhow::Result<Map<String, Value>> {
                 let (name, value) = pair(rest).ok_or_else(wrong)?;
                 let list = config.entry("Env").or_insert_with(|| json!([]));
                 if let Some(list) = list.as_array_mut() {
+                    let before = format!("{name}=");
+                    let is_other = |variable: &Value| {
+                        !variable
+                            .as_str()
+                            .is_some_and(|text| text.starts_with(&before))
+                    };
+                    list.retain(is_other);
                     list.push(format!("{name}={value}").into());
                 }
             }
@@ -172,6 +163,7 @@ mod tests {
         let lines = [
             r#"CMD ["sh", "-l"]"#,
             "entrypoint /init x",
+            "ENV A=0",
             "ENV A=1",
             "ENV B two words",
             "LABEL a=\"b c\"",
@@ -180,7 +172,7 @@ mod tests {
             "USER 5",
             "WORKDIR /srv",
         ];
-        let config = Value::Object(changes(&lines.map(str::to_owned)).unwrap());
+        let config = Value::Object(changes(Map::new(), &lines.map(str::to_owned)).unwrap());
         let expected = json!({
             "Cmd": ["sh", "-l"], "Entrypoint": ["/bin/sh", "-c", "/init x"], "Env": ["A=1", "B=two words"],
             "Labels": {"a": "b c"}, "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/data": {}}, "User": "5",
@@ -188,7 +180,7 @@ mod tests {
         });
         assert_eq!(config, expected);
         for wrong in ["RUN x", "CMD", "ENV x"] {
-            assert!(changes(&[wrong.to_owned()]).is_err(), "{wrong}");
+            assert!(changes(Map::new(), &[wrong.to_owned()]).is_err(), "{wrong}");
         }
     }
 }

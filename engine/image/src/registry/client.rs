@@ -35,6 +35,7 @@ pub(crate) struct Remote {
     repository: String,
     credentials: Option<Credentials>,
     insecure: bool,
+    is_mirror: bool,
     /// The header `Authorization` that was last taken.
     authorization: Mutex<Option<String>>,
 }
@@ -67,6 +68,7 @@ impl Remote {
             repository: name.repository.clone(),
             credentials: credentials.cloned(),
             insecure,
+            is_mirror: false,
             authorization: Mutex::new(None),
         };
         let mut all: Vec<Self> = registry
@@ -74,11 +76,11 @@ impl Remote {
             .iter()
             // Credentials are the registry's, not its mirrors'. A mirror without TLS was asked for as such.
             .map(|url| {
-                make(
-                    url.trim_end_matches('/').to_owned(),
-                    url.starts_with("http://"),
-                    None,
-                )
+                let insecure = url.starts_with("http://");
+                Self {
+                    is_mirror: true,
+                    ..make(url.trim_end_matches('/').to_owned(), insecure, None)
+                }
             })
             .collect();
         let host = match name.registry.as_str() {
@@ -164,10 +166,35 @@ impl Remote {
 
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
         let url = format!("{}/v2/{}/{path}", self.base, self.repository);
+        self.get_url(&url, headers)
+    }
+
+    /// Whether it is another place than the registry itself.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.is_mirror
+    }
+
+    /// Shows the registry the credentials (OCI distribution specification, "Determining Support").
+    ///
+    /// # Errors
+    /// When it does not take them.
+    pub(crate) fn login(&self) -> anyhow::Result<()> {
+        let url = format!("{}/v2/", self.base);
+        match self.get_url(&url, &[])?.status().as_u16() {
+            200 => Ok(()),
+            401 | 403 => Err(Failure::error(
+                401,
+                format!("login attempt to {url} failed with status: 401 Unauthorized"),
+            )),
+            status => bail!("login attempt to {url} failed with status: {status}"),
+        }
+    }
+
+    fn get_url(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
         let mut busy = 0;
         let mut asked = false;
         loop {
-            let mut request = self.agent.get(&url);
+            let mut request = self.agent.get(url);
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
@@ -177,7 +204,7 @@ impl Remote {
             }
             let response = request
                 .call()
-                .map_err(|error| self.unreachable(&url, error))?;
+                .map_err(|error| self.unreachable(url, error))?;
             match response.status().as_u16() {
                 401 if !asked => {
                     asked = true;

@@ -63,8 +63,8 @@ pub struct Image {
     pub repo_tags: Vec<String>,
     /// Its names with the digests that registries know it by.
     pub repo_digests: Vec<String>,
-    /// Bytes of its layers as they came.
-    pub size_bytes: u64,
+    /// Bytes of its layers as they came, the lowest first.
+    pub layer_bytes: Vec<u64>,
     /// What it says of itself.
     pub configuration: Configuration,
     /// The directories of its layers, the topmost first.
@@ -173,7 +173,7 @@ impl Store {
             manifest: digest.clone(),
             repo_tags: Vec::new(),
             repo_digests: Vec::new(),
-            size_bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+            layer_bytes: manifest.layers.iter().map(|layer| layer.size).collect(),
             layers: chain.iter().rev().map(|id| self.layer(id)).collect(),
             configuration,
         })

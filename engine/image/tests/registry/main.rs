@@ -5,4 +5,5 @@ mod disturbed;
 mod pulls;
 mod server;
 mod store;
+mod tokens;
 mod world;

@@ -43,7 +43,7 @@ impl Registry {
         Self::start(&json!({}), true)
     }
 
-    fn start(more: &Value, secure: bool) -> Self {
+    pub(crate) fn start(more: &Value, secure: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         // Free a moment ago; nobody else on this machine takes one of these meanwhile.
@@ -217,7 +217,7 @@ fn pack(archive: &[u8], packed: Packed) -> (Vec<u8>, &'static str) {
 }
 
 /// An authority and a certificate of it for `localhost`.
-fn make_certificates(directory: &Path) {
+pub(crate) fn make_certificates(directory: &Path) {
     let script = "\
         openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority && \
         openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost && \

@@ -4,6 +4,7 @@ use crate::server::{Packed, Registry};
 use crate::world::{Archive, World};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 fn archive(content: &str) -> Vec<u8> {
     Archive::new().file("file", 0o644, content.as_bytes()).end()
@@ -166,4 +167,62 @@ fn files_are_copied_in_and_out_and_no_link_leads_out() {
     );
     let error = world.run(&["stat", "--root", &path, "/nothing"]).error();
     assert_eq!(error, "Could not find the file /nothing in container");
+}
+
+#[test]
+fn what_a_container_has_written_becomes_a_layer_of_a_new_image() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let world = World::new();
+    let parent = imported(&world, "app:1", "content");
+    let upper = world.path("upper");
+    fs::create_dir_all(upper.join("etc")).unwrap();
+    fs::write(upper.join("etc/new"), "new").unwrap();
+    let hidden = upper.join("file");
+    let kind = FileType::CharacterDevice;
+    mknodat(CWD, &hidden, kind, Mode::empty(), makedev(0, 0)).unwrap();
+    let config = json!({
+        "Cmd": ["sh", "-c", "x"], "Env": ["A=1", "B=1"], "Hostname": "abc", "Tty": true, "Labels": null,
+    });
+    let upper = upper.display().to_string();
+    let arguments = [
+        "commit",
+        "--root",
+        &upper,
+        "app:1",
+        "--reference",
+        "app:2",
+        "--message",
+        "note",
+        "--author",
+        "me",
+        "--change",
+        "ENV A=2",
+        "--change",
+        "LABEL a=b",
+    ];
+    let made = world.feed(&arguments, config.to_string().as_bytes()).well();
+    world.check();
+    let image = world.store.find("app:2").unwrap();
+    assert_eq!(made.lines[0]["status"], image.id.as_str());
+    let expected = json!({ "Cmd": ["sh", "-c", "x"], "Env": ["B=1", "A=2"], "Labels": {"a": "b"} });
+    assert_eq!(image.configuration.config, expected);
+    assert_eq!(image.configuration.author.as_deref(), Some("me"));
+    let step = image.configuration.history.last().unwrap();
+    assert_eq!(
+        (step.created_by.as_deref(), step.comment.as_deref()),
+        (Some("sh -c x"), Some("note"))
+    );
+    let [top, bottom] = &image.layers[..] else {
+        panic!("{:?}", image.layers)
+    };
+    assert_eq!(fs::read(top.join("etc/new")).unwrap(), b"new");
+    let gone = fs::symlink_metadata(top.join("file")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    assert_eq!(fs::read(bottom.join("file")).unwrap(), b"content");
+    assert_eq!(world.store.find("app:1").unwrap().id.as_str(), parent);
+    // It can be taken elsewhere as any other.
+    let saved = world.run(&["save", "app:2"]).well().output.stdout;
+    let elsewhere = World::new();
+    elsewhere.feed(&["load"], &saved).well();
+    elsewhere.check();
 }

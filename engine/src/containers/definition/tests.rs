@@ -1,4 +1,6 @@
 use super::*;
+use crate::compose::service::Ulimit;
+use crate::compose::values::{ByteSize, Cpus, Restart, SwapLimit};
 use serde_json::{Value, json};
 use std::path::Path;
 

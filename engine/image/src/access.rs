@@ -1,0 +1,67 @@
+//! Where images may be had, and who may have them.
+
+use crate::arguments::Request;
+use crate::blob::Cut;
+use crate::failure::Failure;
+use crate::registry::settings::Settings;
+use crate::registry::{Credentials, Remote};
+use anyhow::Context;
+use keelson_image::{Reference, reference};
+
+/// Where an image may be had, by what is said of its registry; with these credentials rather than those that stand there.
+///
+/// # Errors
+/// When what is said of registries, or a certificate, cannot be read.
+pub(crate) fn remotes(
+    request: &Request,
+    name: &Reference,
+    given: Option<Credentials>,
+) -> anyhow::Result<Vec<Remote>> {
+    let settings = match &request.registries {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    let registry = settings.of(&name.registry);
+    let own = registry.username.as_ref().map(|username| Credentials {
+        username: username.clone(),
+        password: registry.password.clone().unwrap_or_default(),
+        ..Credentials::default()
+    });
+    let certificates = match &request.certificates {
+        Some(path) => std::fs::read(path).with_context(|| format!("read {}", path.display()))?,
+        None => Vec::new(),
+    };
+    Remote::all(name, &registry, &certificates, given.or(own).as_ref())
+}
+
+/// Finds out whether a registry takes the credentials on standard input.
+///
+/// # Errors
+/// When it does not, or cannot be reached.
+pub(crate) fn login(request: &Request, registry: &str) -> anyhow::Result<()> {
+    let host = registry
+        .split_once("://")
+        .map_or(registry, |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    let host = match host {
+        "" | "index.docker.io" => reference::DEFAULT_REGISTRY,
+        host => host,
+    };
+    // Any repository of it will do.
+    let name: Reference = format!("{host}/any")
+        .parse()
+        .map_err(|why: String| Failure::error(400, why))?;
+    let given = Credentials::read(std::io::stdin())?;
+    let mut last = None;
+    // Mirrors are not asked: the credentials are the registry's.
+    for remote in remotes(request, &name, given)?
+        .iter()
+        .filter(|remote| !remote.is_mirror())
+    {
+        match remote.login() {
+            Err(error) if error.downcast_ref::<Cut>().is_some() => last = Some(error),
+            outcome => return outcome,
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::error(400, format!("{registry} is no registry"))))
+}
