@@ -156,14 +156,11 @@ fn service_root(
     }
     image::renew_root(container, image)?;
     let directory = rootfs::mount_image(container, &image.layers)?;
-    let mut files = Vec::new();
+    let mut config = configure(shared, plan, &directory, container, &[]).map_err(permanent(""))?;
     if !image.built_in {
-        for (target, source) in super::files::write(None, &plan.definition, container, &plan.hosts)?
-        {
-            files.push((PathBuf::from(target), source));
-        }
+        let files = own_files(plan, container, &directory, &config)?;
+        config = configure(shared, plan, &directory, container, &files).map_err(permanent(""))?;
     }
-    let config = configure(shared, plan, &directory, container, &files).map_err(permanent(""))?;
     let targets = spec::mounts::targets(&config.json);
     let keeps = service.keelson.keep_root && !image.built_in;
     let writes = match (service.read_only, keeps) {
@@ -179,6 +176,25 @@ fn service_root(
     };
     rootfs::mount_root(container, &directory, &targets, &writes)?;
     Ok(config)
+}
+
+/// Files of `/etc` that are mounted over those of a service's image; those that something else is mounted over already, or
+/// that are links to such a place, are the service's own affair.
+fn own_files(
+    plan: &Plan,
+    container: &Path,
+    image: &Path,
+    config: &spec::Config,
+) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let mounts = spec::mounts::targets(&config.json);
+    let mut files = Vec::new();
+    for (target, source) in super::files::write(None, &plan.definition, container, &plan.hosts)? {
+        let place = Path::new("/").join(rootfs::resolve(image, target)?);
+        if !mounts.iter().any(|(mount, _)| place.starts_with(mount)) {
+            files.push((place, source));
+        }
+    }
+    Ok(files)
 }
 
 /// The root of a container that a client made: what is written to it stays.
