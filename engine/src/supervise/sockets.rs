@@ -29,7 +29,7 @@ impl Engine {
     /// Listens for a service as its definition says, in the order of that; what was listened at before stays so.
     ///
     /// # Errors
-    /// The first socket that cannot be listened at.
+    /// The first socket that cannot be listened at; at the others it is listened, until the service is given up.
     pub(super) fn open_sockets(&mut self, name: &str) -> anyhow::Result<()> {
         let Some(entry) = self.services.get_mut(name) else {
             return Ok(());
@@ -40,31 +40,35 @@ impl Engine {
             return Ok(());
         }
         let wanted = wanted.clone();
-        let mut before = std::mem::take(&mut entry.sockets);
-        let mut open = Vec::new();
-        let (unwanted, kept): (Vec<Open>, Vec<Open>) = before
-            .drain(..)
+        let before = std::mem::take(&mut entry.sockets);
+        let (unwanted, mut kept): (Vec<Open>, Vec<Open>) = before
+            .into_iter()
             .partition(|(socket, _)| !wanted.contains(socket));
         self.close(name, unwanted);
-        let mut kept = kept;
+        let (mut open, mut failed) = (Vec::new(), None);
         for socket in wanted {
             let fd = match kept.iter().position(|(other, _)| *other == socket) {
-                Some(at) => kept.swap_remove(at).1,
-                None => {
-                    let fd = sockets::open(&socket)?;
-                    let stored = format!("{name}.{}", socket.key());
-                    self.shared.link.store(&stored, fd.as_fd())?;
-                    fd
-                }
+                Some(at) => Ok(kept.swap_remove(at).1),
+                None => self.listen_at(name, &socket),
             };
-            open.push((socket, fd));
+            match fd {
+                Ok(fd) => open.push((socket, fd)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
         if let Some(entry) = self.services.get_mut(name) {
             entry.sockets = open;
             // Who waits does so at other sockets.
             entry.caller = None;
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn listen_at(&self, name: &str, socket: &Socket) -> anyhow::Result<OwnedFd> {
+        let fd = sockets::open(socket)?;
+        let stored = format!("{name}.{}", socket.key());
+        self.shared.link.store(&stored, fd.as_fd())?;
+        Ok(fd)
     }
 
     /// What a new container of a service finds from descriptor 3 on.

@@ -116,6 +116,28 @@ fn a_socket_that_cannot_be_had_is_told_and_the_rest_runs() {
 }
 
 #[test]
+fn one_socket_that_cannot_be_had_does_not_cost_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.sock");
+    fs::write(&path, "in the way").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap();
+    drop(listener);
+    let file = format!(
+        "services:\n  web: {{image: keelson/box, command: [sleep, '1000'], restart: always, stop_signal: KILL, x-keelson: {{sockets: ['{port}', {}]}}}}\n",
+        path.display()
+    );
+    let Some(world) = World::start(&[("web", &file)], true) else {
+        return;
+    };
+    world.wait_for("cannot listen at");
+    let _connected = std::net::TcpStream::connect(port).unwrap();
+    fs::remove_file(&path).unwrap();
+    world.wait_for("service web is ready");
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
 fn who_connects_before_a_service_runs_is_answered_when_it_does() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("late.sock");
