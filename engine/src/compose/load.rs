@@ -37,7 +37,8 @@ struct File {
     _name: Option<String>,
     services: Ordered<Service>,
     #[serde(default)]
-    networks: Ordered<Option<Declared>>,
+    #[serde(rename = "networks")]
+    _networks: Ordered<Declared>,
 }
 
 /// Reads every `*.yml` and `*.yaml` of the OS image's directory and of the machine's own, which need not exist, in
@@ -168,22 +169,14 @@ pub fn parse(
         });
         failure(&stem(file), describe(&error), Some(file), place)
     })?;
-    let declared = parsed.networks.0.iter();
-    let unmade = declared.filter(|(_, network)| !network.as_ref().is_some_and(|one| one.external));
-    if let Some((name, _)) = unmade.map(|(name, network)| (name, network)).next() {
-        let message = format!(
-            "network `{name}` is not `external`: networks are made with `system-docker network create`, not by files of services"
-        );
-        return Err(failure(&stem(file), message, Some(file), None));
-    }
     let mut definitions = Vec::new();
     for (name, mut service) in parsed.services.0 {
-        service.environment = read_environment_files(file, &service)?;
+        let positions = position::keys_of(text, &name);
+        service.environment = read_environment_files(file, &service, positions.of("env_file"))?;
         let own = service.given_environment.resolve(environment);
         service.environment.0.extend(own.0);
         service.ports = service.given_ports.publish();
         connect(&mut service);
-        let positions = position::keys_of(text, &name);
         let definition = Definition {
             reasons: position::reasons_of(text, &name),
             name,
@@ -222,13 +215,17 @@ fn connect(service: &mut Service) {
 }
 
 /// What stands in the files of `env_file`; of two that say the same the later one counts.
-fn read_environment_files(file: &Path, service: &Service) -> Result<Pairs, Failure> {
+fn read_environment_files(
+    file: &Path,
+    service: &Service,
+    at: Option<Position>,
+) -> Result<Pairs, Failure> {
     let mut pairs = Pairs::default();
     for given in &service.env_file.0 {
         let path = file.parent().unwrap_or(file).join(&given.path);
         if given.required && !path.exists() {
             let message = format!("`env_file`: {} does not exist", path.display());
-            return Err(failure(&stem(file), message, Some(file), None));
+            return Err(failure(&stem(file), message, Some(file), at));
         }
         pairs.0.extend(read_environment(&path)?.into_variables());
     }

@@ -146,10 +146,23 @@ impl<'de> Deserialize<'de> for Networks {
     }
 }
 
-/// A network of a file's own list: it is there already.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Declared {
-    #[serde(default)]
-    pub(super) external: bool,
+/// A network of a file's own list, which has to be there already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Declared;
+
+impl<'de> Deserialize<'de> for Declared {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Said {
+            #[serde(default)]
+            external: bool,
+        }
+        match Option::<Said>::deserialize(deserializer)? {
+            Some(Said { external: true }) => Ok(Self),
+            _ => Err(de::Error::custom(
+                "a network has to be `external`: networks are made with `system-docker network create`, not by files of services",
+            )),
+        }
+    }
 }

@@ -171,7 +171,9 @@ fn networks_and_ports_say_which_network_a_service_has() {
     }
     let file = "services:\n  a: {image: i, command: c}\nnetworks:\n  front:\n";
     let parsed = parse(Path::new("a.yml"), file, &Environment::default());
-    assert!(parsed.unwrap_err().message.contains("network create"));
+    let failure = parsed.unwrap_err();
+    assert!(failure.message.contains("network create"), "{failure:?}");
+    assert!(failure.line.is_some(), "{failure:?}");
     let file = file.replace("front:", "front: {external: true}");
     assert!(parse(Path::new("a.yml"), &file, &Environment::default()).is_ok());
 }
@@ -223,6 +225,7 @@ fn a_bad_value_is_an_error_with_its_place() {
             "a rate is 1 or more",
         ),
         ("networks: [a, a]", "`a` stands twice"),
+        ("env_file: nowhere.env", "nowhere.env does not exist"),
         ("x-keelson: {start: socket}", "needs `sockets`"),
         ("x-keelson: {sockets: [80, 80]}", "stream:80 stands twice"),
         ("env_file: [{path: \"\"}]", "name of a file is missing"),

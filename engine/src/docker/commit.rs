@@ -1,7 +1,7 @@
 //! `POST /commit`: an image of a container. `POST /auth`: whether a registry takes credentials.
 
 use super::Context;
-use super::container::{self, Container};
+use super::container;
 use super::error::{error, invalid, parse, refused};
 use super::images::failed;
 use super::inspect::config_of;
@@ -16,6 +16,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use bollard_stubs::models::{AuthConfig, ContainerStateStatusEnum as Status};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 pub(super) async fn commit(
     State(context): State<Context>,
@@ -75,18 +76,18 @@ pub(super) async fn commit(
     }
     let pauses = is_true(Some(value(&pairs, "pause").unwrap_or("1")))
         && container.status() == Status::RUNNING;
-    if pauses {
-        freeze(&context, &container, true).await?;
-    }
-    let made = Running::begin(command, Some(config.to_string().into_bytes())).await;
-    let made = match made {
-        Ok(running) => running.whole().await,
-        Err(failed) => Err(failed),
-    };
-    if pauses {
-        freeze(&context, &container, false).await?;
-    }
-    let text = made.map_err(failed)?;
+    let input = config.to_string().into_bytes();
+    let (maker, key) = (context.clone(), container.key.clone());
+    // A client that goes away meanwhile must not leave the container paused.
+    let made = tokio::spawn(async move {
+        match pauses {
+            true => while_paused(&maker, &key, run(command, input)).await,
+            false => run(command, input).await,
+        }
+    });
+    let text = made
+        .await
+        .map_err(|why| error(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()))??;
     let id = serde_json::from_str::<Value>(text.trim()).unwrap_or_default()["status"].clone();
     let attributes = Attributes::from([
         (
@@ -106,13 +107,29 @@ pub(super) async fn commit(
     Ok((StatusCode::CREATED, Json(json!({ "Id": id }))))
 }
 
-async fn freeze(context: &Context, container: &Container, frozen: bool) -> Result<(), Refused> {
-    let request = |answer| Request::Freeze {
-        key: container.key.clone(),
-        frozen,
-        answer,
+/// Runs the image tool; what it prints.
+async fn run(command: Command, input: Vec<u8>) -> Result<String, Refused> {
+    let running = Running::begin(command, Some(input)).await.map_err(failed)?;
+    running.whole().await.map_err(failed)
+}
+
+async fn while_paused<T>(
+    context: &Context,
+    key: &str,
+    work: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
+    let freeze = |frozen| {
+        let key = key.to_owned();
+        ask(&context.engine, move |answer| Request::Freeze {
+            key,
+            frozen,
+            answer,
+        })
     };
-    ask(&context.engine, request).await?.map_err(refused)
+    freeze(true).await?.map_err(refused)?;
+    let done = work.await;
+    freeze(false).await?.map_err(refused)?;
+    done
 }
 
 pub(super) async fn auth(
@@ -123,10 +140,7 @@ pub(super) async fn auth(
     let registry = credentials.serveraddress.clone().unwrap_or_default();
     let mut command = tool::command(&context.paths.options);
     command.arg("login").arg(&registry);
-    let running = Running::begin(command, Some(body.to_vec()))
-        .await
-        .map_err(failed)?;
-    running.whole().await.map_err(failed)?;
+    run(command, body.to_vec()).await?;
     Ok(Json(
         json!({ "Status": "Login Succeeded", "IdentityToken": "" }),
     ))

@@ -96,10 +96,6 @@ pub(super) async fn info(
         containers_stopped: count(&|status| !up(status)),
         images: i64::try_from(images).ok(),
         driver: Some("overlay".to_owned()),
-        driver_status: Some(vec![vec![
-            "Backing Filesystem".to_owned(),
-            "extfs".to_owned(),
-        ]]),
         docker_root_dir: Some(context.paths.options.state.display().to_string()),
         plugins: Some(PluginsInfo {
             volume: Some(vec!["local".to_owned()]),
@@ -116,7 +112,7 @@ pub(super) async fn info(
         cpu_cfs_quota: Some(true),
         cpu_shares: Some(true),
         cpu_set: Some(true),
-        ipv4_forwarding: Some(true),
+        ipv4_forwarding: Some(forwards()),
         security_options: Some(
             ["name=seccomp,profile=builtin", "name=cgroupns"]
                 .map(str::to_owned)
@@ -150,6 +146,12 @@ pub(super) async fn info(
         warnings: Some(Vec::new()),
         ..SystemInfo::default()
     }))
+}
+
+/// Whether packets pass from one interface to another.
+fn forwards() -> bool {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
+    text.is_ok_and(|text| text.trim() == "1")
 }
 
 /// `PRETTY_NAME` of os-release(5).

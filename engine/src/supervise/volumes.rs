@@ -1,6 +1,7 @@
 //! A volume that is empty gets what the image has in its place, as in Docker.
 
 use super::Shared;
+use super::worker::blocking;
 use crate::compose::Definition;
 use crate::compose::volume::Kind;
 use crate::images::tool;
@@ -52,17 +53,26 @@ async fn copy(shared: &Shared, root: &Path, target: &str, data: &Path) -> anyhow
     let archive = packing.stdout.take().context("it has no output")?;
     let mut into = tool::command(&shared.options);
     into.arg("copy-in").arg("--root").arg(&new).arg("/");
-    into.stdin(archive.into_owned_fd()?);
-    let unpacked = into.status().await?;
+    into.stdin(archive.into_owned_fd()?).stdout(Stdio::piped());
+    let unpacked = into.output().await?;
     let packed = packing.wait().await?;
-    if !packed.success() || !unpacked.success() {
+    if !packed.success() || !unpacked.status.success() {
         let _ = fs::remove_dir_all(&new);
-        bail!("the image's files could not be copied");
+        let said = String::from_utf8_lossy(&unpacked.stdout);
+        let why = said.lines().last().and_then(tool::failure);
+        let why = why.map(|failed| failed.message);
+        bail!(why.unwrap_or_else(|| "the image's files could not be read".to_owned()));
     }
-    for entry in fs::read_dir(&new)? {
-        let entry = entry?;
-        fs::rename(entry.path(), data.join(entry.file_name()))?;
-    }
-    rootfs::copy_attributes(&new, data)?;
-    Ok(fs::remove_dir(&new)?)
+    let data = data.to_owned();
+    blocking(move || {
+        // One that is not empty is not filled again: what stands in it has to be whole.
+        rustix::fs::syncfs(fs::File::open(&new)?)?;
+        for entry in fs::read_dir(&new)? {
+            let entry = entry?;
+            fs::rename(entry.path(), data.join(entry.file_name()))?;
+        }
+        rootfs::copy_attributes(&new, &data)?;
+        Ok(fs::remove_dir(&new)?)
+    })
+    .await
 }

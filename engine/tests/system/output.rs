@@ -4,12 +4,12 @@ use crate::PATIENT;
 use crate::world::World;
 use keelson_sys::control;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 #[test]
 fn without_a_log_service_output_goes_to_the_engines_own() {
@@ -55,10 +55,7 @@ fn the_log_service_is_given_every_pipe_when_it_is_ready() {
     world.notify("log", "READY=1");
     let mut pipes: BTreeMap<String, OwnedFd> = BTreeMap::new();
     while pipes.len() < 4 {
-        let fd = accept(listener.as_raw_fd()).unwrap();
-        #[allow(unsafe_code)] // accept(2) has just made it.
-        // SAFETY: the descriptor was just made and nobody else owns it.
-        let connection = unsafe { OwnedFd::from_raw_fd(fd) };
+        let connection = rustix::net::accept(&listener).unwrap();
         let packet = control::recv(connection.as_fd()).unwrap().unwrap();
         let piece: serde_json::Value = serde_json::from_slice(&packet.bytes).unwrap();
         let name = format!(

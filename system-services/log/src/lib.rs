@@ -4,12 +4,14 @@
 //! - [`handover`], [`pipes`], [`spool`], [`lines`]: the containers' output
 //! - [`kmsg`]: the kernel's messages; [`syslog`]: those of programs that use syslog(3)
 //! - [`store`], [`ring`], [`record`], [`positions`], [`sync`]: what is kept, and how it survives crashes and power cuts
+//! - `budget`: how much of it each service may have
 //! - [`reader`], [`query`]: who asks
 //! - [`clock`]: the time on records; [`watch`]: waiting for descriptors
 //!
 //! Everything runs on one thread, except fdatasync(2). No line is dropped: when the disk is slow the pipes fill up
 //! and the services wait.
 
+mod budget;
 pub mod clock;
 pub mod config;
 pub mod handover;

@@ -4,6 +4,7 @@
 //! for days. What a service writes beyond it goes to the smaller overflow ring, where it can only push out other
 //! surplus. So a service that floods the log loses its own oldest lines, never another service's.
 
+use crate::budget::{Budgets, MAIN_RING_HOURS};
 use crate::clock::Time;
 use crate::lines::Run;
 use crate::positions::{self, BootId, Positions};
@@ -11,7 +12,6 @@ use crate::record::{Entry, Lines, Record, Stream};
 use crate::ring::{Geometry, Ring};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,9 +27,6 @@ const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 const DISK_SHARE: u64 = 8;
 /// Of the whole, one part in this many is the overflow ring.
 const OVERFLOW_SHARE: u64 = 4;
-/// A service that writes its hourly budget all the time fills the main ring in this many hours.
-const MAIN_RING_HOURS: u64 = 48;
-const HOUR_US: u64 = 3_600_000_000;
 /// Records of this priority and more urgent ones go to the disk at once.
 const PRIORITY_ERR: u8 = 3;
 
@@ -53,7 +50,7 @@ pub struct Store {
     rings: Rings,
     next_id: u64,
     positions: Positions,
-    budgets: HashMap<String, Budget>,
+    budgets: Budgets,
     appended: watch::Sender<u64>,
     signals: Rc<SyncSignals>,
 }
@@ -78,12 +75,6 @@ pub struct Rings {
     /// The rest.
     pub overflow: Ring,
     in_memory: bool,
-}
-
-#[derive(Debug)]
-struct Budget {
-    bytes: u64,
-    filled_us: u64,
 }
 
 impl Store {
@@ -112,7 +103,7 @@ impl Store {
             rings,
             next_id: last_id + 1,
             positions: known,
-            budgets: HashMap::new(),
+            budgets: Budgets::default(),
             appended: watch::Sender::new(last_id),
             signals: Rc::default(),
         };
@@ -173,8 +164,7 @@ impl Store {
     fn write(&mut self, entries: &[Entry<'_>]) -> io::Result<()> {
         let hourly_bytes = self.rings.main.capacity_bytes() / MAIN_RING_HOURS;
         for entry in entries {
-            let (key, length, boot_us) = costs(*entry);
-            let ring = if self.budgets.spend(key, length, boot_us, hourly_bytes) {
+            let ring = if self.budgets.spend(*entry, hourly_bytes) {
                 &mut self.rings.main
             } else {
                 &mut self.rings.overflow
@@ -339,60 +329,6 @@ impl Rings {
             overflow: open("overflow.ring", overflow_bytes)?,
             in_memory,
         })
-    }
-}
-
-/// Whose budget it is, how much of it, and when.
-fn costs(entry: Entry<'_>) -> (&str, u64, u64) {
-    let (service, length, boot_us) = match entry {
-        // Whoever may write to /dev/kmsg can claim any name there: all of that is one budget.
-        Entry::Record(record) if record.stream == Stream::Kernel => {
-            ("kernel", record.message.len(), record.boot_us)
-        }
-        Entry::Record(record) => (
-            record.service.as_str(),
-            record.message.len(),
-            record.boot_us,
-        ),
-        Entry::Lines(lines) => (lines.service, lines.bytes.len(), lines.boot_us),
-    };
-    (service, (length + service.len()) as u64, boot_us)
-}
-
-trait Spend {
-    /// Whether so many bytes are within this budget.
-    fn spend(&mut self, key: &str, length: u64, now_us: u64, hourly_bytes: u64) -> bool;
-}
-
-impl Spend for HashMap<String, Budget> {
-    fn spend(&mut self, key: &str, length: u64, now_us: u64, hourly_bytes: u64) -> bool {
-        if !self.contains_key(key) {
-            let full = Budget {
-                bytes: u64::from(SEGMENT_BYTES),
-                filled_us: now_us,
-            };
-            self.insert(key.to_owned(), full);
-        }
-        self.get_mut(key)
-            .is_none_or(|budget| budget.spend(length, now_us, hourly_bytes))
-    }
-}
-
-impl Budget {
-    fn spend(&mut self, length: u64, now_us: u64, hourly_bytes: u64) -> bool {
-        let elapsed_us = now_us
-            .saturating_sub(self.filled_us)
-            .min(HOUR_US * MAIN_RING_HOURS);
-        let gained = elapsed_us * hourly_bytes / HOUR_US;
-        if gained > 0 {
-            self.filled_us = now_us;
-            self.bytes = (self.bytes + gained).min(u64::from(SEGMENT_BYTES));
-        }
-        let within = length <= self.bytes;
-        if within {
-            self.bytes -= length;
-        }
-        within
     }
 }
 
