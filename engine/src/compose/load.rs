@@ -2,10 +2,11 @@
 
 use super::environment::Environment;
 use super::interpolate::Interpolated;
-use super::lists::Ordered;
-use super::lists::Pairs;
+use super::lists::{OneOrMany, Ordered, Pairs};
+use super::names::Names;
 use super::network::{Declared, NetworkMode};
 use super::service::Service;
+use super::values::Text;
 use super::{Definition, Kind, Position, position};
 use crate::api::Failure;
 use crate::network::{Attachment, DEFAULT};
@@ -176,6 +177,7 @@ pub fn parse(
         let own = service.given_environment.resolve(environment);
         service.environment.0.extend(own.0);
         service.ports = service.given_ports.publish();
+        service.names = names(&mut service);
         connect(&mut service);
         let definition = Definition {
             reasons: position::reasons_of(text, &name),
@@ -192,6 +194,21 @@ pub fn parse(
         definitions.push(definition);
     }
     Ok(definitions)
+}
+
+/// What is said of names.
+fn names(service: &mut Service) -> Names {
+    let texts = |list: &mut OneOrMany<Text>| {
+        let list = std::mem::take(&mut list.0).into_iter();
+        list.map(|text| text.0).collect()
+    };
+    let servers = service.given_servers.0.iter();
+    Names {
+        servers: servers.map(|server| server.0.to_string()).collect(),
+        hosts: std::mem::take(&mut service.given_hosts.0),
+        search: texts(&mut service.given_search),
+        options: texts(&mut service.given_options),
+    }
 }
 
 /// Which networks a service is in: those that it names, or the default one when it publishes ports.

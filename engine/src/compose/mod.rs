@@ -1,7 +1,7 @@
 //! Service definitions: the Compose specification's model, and the files it is read from.
 //!
 //! - [`service`]: one service, every key that is understood
-//! - [`values`], [`lists`], [`volume`], [`network`], [`port`], [`env_file`], [`socket`], [`block_io`]: the shapes that its values take
+//! - [`values`], [`lists`], [`volume`], [`network`], [`names`], [`port`], [`env_file`], [`socket`], [`block_io`]: the shapes that its values take
 //! - [`load`]: reads directories of files; what is wrong comes with file, line and column
 //! - [`environment`]: what variables stand for; `interpolate`: puts that into what is read
 //! - `check`: what the types cannot tell
@@ -16,6 +16,7 @@ pub mod environment;
 mod interpolate;
 pub mod lists;
 pub mod load;
+pub mod names;
 pub mod network;
 pub mod port;
 pub mod position;

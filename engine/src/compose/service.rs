@@ -3,6 +3,7 @@
 use super::block_io::BlockIo;
 use super::env_file::EnvironmentFile;
 use super::lists::{CommandLine, OneOrMany, Ordered, Pairs, Variables};
+use super::names::{ExtraHosts, NameServer, Names};
 use super::network::{NetworkMode, Networks, file_mode};
 use super::port::Ports;
 use super::socket::{Socket, Start};
@@ -380,6 +381,17 @@ pub struct Service {
     /// Only `false`: the service's own program is the container's first process.
     #[serde(default)]
     pub init: bool,
+    #[serde(default, rename = "extra_hosts")]
+    pub given_hosts: ExtraHosts,
+    #[serde(default, rename = "dns")]
+    pub given_servers: OneOrMany<NameServer>,
+    #[serde(default, rename = "dns_search")]
+    pub given_search: OneOrMany<Text>,
+    #[serde(default, rename = "dns_opt")]
+    pub given_options: OneOrMany<Text>,
+    /// The four above.
+    #[serde(skip)]
+    pub names: Names,
     #[serde(default, rename = "networks")]
     pub given_networks: Networks,
     #[serde(default, rename = "ports")]

@@ -378,6 +378,28 @@ fn variables_stand_in_values_of_every_kind_and_not_in_keys() {
 }
 
 #[test]
+fn names_are_added_in_each_of_their_forms() {
+    let list = one("extra_hosts: [\"db=192.0.2.1\", \"six:[2001:db8::1]\"]\ndns: 192.0.2.53\ndns_search: [a.example, b.example]\ndns_opt: [ndots:2]\n");
+    let names = list.service.names;
+    let hosts = [("db", "192.0.2.1"), ("six", "2001:db8::1")];
+    assert_eq!(names.hosts, hosts.map(|(a, b)| (a.into(), b.into())));
+    assert_eq!(names.servers, ["192.0.2.53"]);
+    assert_eq!(names.search, ["a.example", "b.example"]);
+    assert_eq!(names.options, ["ndots:2"]);
+    let map = one("extra_hosts: {db: 192.0.2.1, six: [\"2001:db8::1\"]}\n");
+    assert_eq!(map.service.names.hosts, names.hosts);
+    for (wrong, message) in [
+        ("extra_hosts: [db]", "`db` is not HOST=ADDRESS"),
+        ("extra_hosts: {db: here}", "`here` is not an address"),
+        ("dns: [one]", "`one` is not the address of a name server"),
+    ] {
+        let failure = error(wrong);
+        assert!(failure.message.contains(message), "{failure:?}");
+        assert_eq!(failure.line, Some(5));
+    }
+}
+
+#[test]
 fn the_machines_own_services_come_after_those_of_the_image() {
     let (image, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let write = |directory: &tempfile::TempDir, name: &str, text: &str| {

@@ -6,6 +6,7 @@ pub use limits::limit;
 
 use super::volumes;
 use crate::compose::lists::{CommandLine, OneOrMany, Pairs};
+use crate::compose::names::Names;
 use crate::compose::service::HealthCheck;
 use crate::compose::values::{Capability, Span, StopSignal, Text};
 use crate::compose::volume::{Device, DeviceRule, Tmpfs};
@@ -113,6 +114,7 @@ pub fn service(body: &ContainerCreateBody, key: &str, volumes: &Path) -> Result<
         ),
         healthcheck: body.healthcheck.as_ref().and_then(health_check),
         volumes: volumes::mounted(body, volumes)?,
+        names: names(&host),
         ..Service::default()
     };
     if service.entrypoint.0.is_empty() && service.command.0.is_empty() {
@@ -135,6 +137,21 @@ pub fn service(body: &ContainerCreateBody, key: &str, volumes: &Path) -> Result<
     confine(&mut service, &host)?;
     limit(&mut service, &host)?;
     Ok(service)
+}
+
+/// What the client says of names (`HOST:ADDRESS` of hosts).
+fn names(host: &HostConfig) -> Names {
+    let list = |given: &Option<Vec<String>>| given.clone().unwrap_or_default();
+    let hosts = host.extra_hosts.iter().flatten();
+    Names {
+        hosts: hosts
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect(),
+        servers: list(&host.dns),
+        search: list(&host.dns_search),
+        options: list(&host.dns_options),
+    }
 }
 
 /// What is not done here is refused, rather than left out in silence.

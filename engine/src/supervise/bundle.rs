@@ -188,7 +188,7 @@ fn own_files(
 ) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     let mounts = spec::mounts::targets(&config.json);
     let mut files = Vec::new();
-    for (target, source) in super::files::write(None, &plan.definition, container, &plan.hosts)? {
+    for (target, source) in super::files::write(&plan.definition, container, &plan.hosts)? {
         let place = Path::new("/").join(rootfs::resolve(image, target)?);
         if !mounts.iter().any(|(mount, _)| place.starts_with(mount)) {
             files.push((place, source));
@@ -216,9 +216,7 @@ fn container_root(
         rootfs::make_inside(&root, path)?;
     }
     let mut files = Vec::new();
-    for (target, source) in
-        super::files::write(Some(stored), &plan.definition, container, &plan.hosts)?
-    {
+    for (target, source) in super::files::write(&plan.definition, container, &plan.hosts)? {
         files.push((rootfs::make_file_inside(&root, target)?, source));
     }
     configure(shared, plan, &root, container, &files).map_err(permanent(""))

@@ -1,7 +1,7 @@
 //! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container whose image is not the OS image's.
 
+use crate::compose::names::Names;
 use crate::compose::{Definition, Namespace, NetworkMode};
-use crate::containers::Stored;
 use anyhow::Context;
 use std::fmt::Write;
 use std::fs;
@@ -18,7 +18,6 @@ pub(super) fn read(path: &str) -> String {
 
 /// Writes them into the container's directory; path in the container, path on the host.
 pub(super) fn write(
-    stored: Option<&Stored>,
     definition: &Definition,
     container: &Path,
     known: &str,
@@ -37,11 +36,11 @@ pub(super) fn write(
     };
     let all = [
         ("/etc/hostname", "hostname", format!("{hostname}\n")),
-        ("/etc/hosts", "hosts", hosts_file(stored, hosts)),
+        ("/etc/hosts", "hosts", hosts_file(&service.names, hosts)),
         (
             RESOLVER,
             "resolv.conf",
-            resolver_file(stored, &read(RESOLVER)),
+            resolver_file(&service.names, &read(RESOLVER)),
         ),
     ];
     let mut files = Vec::new();
@@ -55,22 +54,24 @@ pub(super) fn write(
 
 /// Writes who is in a container's networks into the file that it has, which is mounted and has to stay the same one.
 pub(super) fn rewrite_hosts(
-    stored: Option<&Stored>,
     definition: &Definition,
     container: &Path,
     known: &str,
 ) -> anyhow::Result<()> {
-    let text = hosts_file(stored, own_hosts(hostname_of(definition), known));
+    let text = hosts_file(
+        &definition.service.names,
+        own_hosts(hostname_of(definition), known),
+    );
     rewrite(&container.join("hosts"), &text)
 }
 
 /// Writes the host's name servers into the file that a container has, unless it was given its own.
 pub(super) fn rewrite_resolver(
-    stored: Option<&Stored>,
+    names: &Names,
     container: &Path,
     host: &str,
 ) -> anyhow::Result<()> {
-    rewrite(&container.join("resolv.conf"), &resolver_file(stored, host))
+    rewrite(&container.join("resolv.conf"), &resolver_file(names, host))
 }
 
 fn hostname_of(definition: &Definition) -> &str {
@@ -103,43 +104,31 @@ fn own_hosts(hostname: &str, known: &str) -> String {
     text
 }
 
-/// With what the client adds (`HOST:ADDRESS`).
-fn hosts_file(stored: Option<&Stored>, mut text: String) -> String {
-    let extra = stored.and_then(|stored| stored.body.host_config.as_ref());
-    for line in extra
-        .and_then(|host| host.extra_hosts.as_ref())
-        .into_iter()
-        .flatten()
-    {
-        if let Some((name, address)) = line.split_once(':') {
-            let _ = writeln!(text, "{address}\t{name}");
-        }
+/// With the hosts that are added.
+fn hosts_file(names: &Names, mut text: String) -> String {
+    for (name, address) in &names.hosts {
+        let _ = writeln!(text, "{address}\t{name}");
     }
     text
 }
 
-/// resolv.conf(5): the host's, or what the client says.
-fn resolver_file(stored: Option<&Stored>, host: &str) -> String {
-    let Some(config) = stored.and_then(|stored| stored.body.host_config.as_ref()) else {
+/// resolv.conf(5): the host's, but for the parts that are said.
+fn resolver_file(names: &Names, host: &str) -> String {
+    if names.servers.is_empty() && names.search.is_empty() && names.options.is_empty() {
         return host.to_owned();
+    }
+    let own = |list: &[String], key: &str| match list.is_empty() {
+        true => host
+            .lines()
+            .filter(|line| line.starts_with(key))
+            .map(str::to_owned)
+            .collect(),
+        false if key == "nameserver" => list.iter().map(|item| format!("{key} {item}")).collect(),
+        false => vec![format!("{key} {}", list.join(" "))],
     };
-    let own = |list: &Option<Vec<String>>, key: &str| {
-        let list = list.clone().unwrap_or_default();
-        match list.is_empty() {
-            true => host
-                .lines()
-                .filter(|line| line.starts_with(key))
-                .map(str::to_owned)
-                .collect(),
-            false if key == "nameserver" => {
-                list.iter().map(|item| format!("{key} {item}")).collect()
-            }
-            false => vec![format!("{key} {}", list.join(" "))],
-        }
-    };
-    let mut lines: Vec<String> = own(&config.dns, "nameserver");
-    lines.extend(own(&config.dns_search, "search"));
-    lines.extend(own(&config.dns_options, "options"));
+    let mut lines: Vec<String> = own(&names.servers, "nameserver");
+    lines.extend(own(&names.search, "search"));
+    lines.extend(own(&names.options, "options"));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -147,45 +136,28 @@ fn resolver_file(stored: Option<&Stored>, host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bollard_stubs::models::{ContainerCreateBody, HostConfig};
-
-    fn stored(host_config: HostConfig) -> Stored {
-        Stored {
-            id: String::new(),
-            name: String::new(),
-            created_us: 0,
-            image_id: String::new(),
-            layers: Vec::new(),
-            body: ContainerCreateBody {
-                host_config: Some(host_config),
-                ..ContainerCreateBody::default()
-            },
-            outcome: crate::containers::Outcome::default(),
-        }
-    }
 
     #[test]
-    fn what_the_client_says_replaces_the_hosts_part_by_part() {
+    fn what_is_said_replaces_the_hosts_part_by_part() {
         let host = "search example.org\nnameserver 192.0.2.1\n";
-        let plain = resolver_file(Some(&stored(HostConfig::default())), host);
-        assert_eq!(plain, "nameserver 192.0.2.1\nsearch example.org\n");
-        let own = stored(HostConfig {
-            dns: Some(vec!["198.51.100.1".into(), "198.51.100.2".into()]),
-            ..HostConfig::default()
-        });
+        assert_eq!(resolver_file(&Names::default(), host), host);
+        let own = Names {
+            servers: vec!["198.51.100.1".into(), "198.51.100.2".into()],
+            ..Names::default()
+        };
         let text = "nameserver 198.51.100.1\nnameserver 198.51.100.2\nsearch example.org\n";
-        assert_eq!(resolver_file(Some(&own), host), text);
+        assert_eq!(resolver_file(&own, host), text);
     }
 
     #[test]
     fn added_hosts_come_last_and_may_be_of_version_6() {
-        let own = stored(HostConfig {
-            extra_hosts: Some(vec!["db:2001:db8::1".into()]),
-            ..HostConfig::default()
-        });
-        let text = hosts_file(Some(&own), own_hosts("web", ""));
+        let own = Names {
+            hosts: vec![("db".into(), "2001:db8::1".into())],
+            ..Names::default()
+        };
+        let text = hosts_file(&own, own_hosts("web", ""));
         assert!(text.ends_with("127.0.1.1\tweb\n2001:db8::1\tdb\n"));
-        let text = hosts_file(Some(&own), own_hosts("web", "10.0.0.2\tweb\n"));
+        let text = hosts_file(&own, own_hosts("web", "10.0.0.2\tweb\n"));
         assert!(text.ends_with("ip6-loopback\n10.0.0.2\tweb\n2001:db8::1\tdb\n"));
     }
 }

@@ -179,12 +179,7 @@ impl Engine {
         };
         let container = self.shared.options.container(name);
         let hosts = self.known_hosts(name);
-        if let Err(error) = files::rewrite_hosts(
-            entry.stored.as_deref(),
-            &entry.definition,
-            &container,
-            &hosts,
-        ) {
+        if let Err(error) = files::rewrite_hosts(&entry.definition, &container, &hosts) {
             self.shared.console.error(&format!(
                 "container {}: cannot tell it who is in its network: {error:#}",
                 entry.title()

@@ -37,7 +37,7 @@ impl Engine {
         let running = self.services.iter();
         for (name, entry) in running.filter(|(_, entry)| entry.state().process().is_some()) {
             let container = self.shared.options.container(name);
-            let told = files::rewrite_resolver(entry.stored.as_deref(), &container, &host);
+            let told = files::rewrite_resolver(&entry.definition.service.names, &container, &host);
             if let Err(error) = told {
                 let title = entry.title();
                 self.shared.console.error(&format!(

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -21,6 +21,7 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(90);
 /// A running QEMU. It is killed when this is dropped, and by the kernel when our thread ends.
 pub struct Vm {
     child: Child,
+    started: Instant,
     /// The serial console.
     pub serial: Serial,
     /// QEMU's control socket.
@@ -71,6 +72,7 @@ impl Vm {
             false => None,
         };
         let log = next_log(dir);
+        let started = Instant::now();
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(machine.arguments(accel, runtime.path()))
@@ -83,6 +85,7 @@ impl Vm {
         let (serial, qmp, observer) = connected.inspect_err(|_| end(&mut child))?;
         let mut vm = Vm {
             child,
+            started,
             serial,
             qmp,
             forwards: Vec::new(),
@@ -138,6 +141,11 @@ impl Vm {
         self.observer
             .take()
             .context("this machine has no observer port")
+    }
+
+    /// Time since QEMU was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// QEMU's process id.

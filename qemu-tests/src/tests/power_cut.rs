@@ -60,8 +60,7 @@ pub(super) fn every_file_reported_written_is_there_after_power_cuts(lab: &mut La
             vm.cut_power();
             continue;
         }
-        let vm = lab.start(&machine)?;
-        let ssh = lab.ssh(&vm)?;
+        let (vm, ssh) = lab.boot(&machine)?;
         verify(&ssh, &reported)?;
         let moment = random.below(LONGEST_WRITE);
         let new = write_for(&ssh, round, moment)?;
@@ -74,8 +73,7 @@ pub(super) fn every_file_reported_written_is_there_after_power_cuts(lab: &mut La
         reported.extend(new);
     }
     next_overlay(&mut machine, lab.dir(), cuts + 1)?;
-    let vm = lab.start(&machine)?;
-    let ssh = lab.ssh(&vm)?;
+    let (vm, ssh) = lab.boot(&machine)?;
     verify(&ssh, &reported)?;
     let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     ensure!(
@@ -106,8 +104,7 @@ pub(super) fn an_image_is_there_whole_or_not_at_all_after_power_cuts_while_it_is
     let mut reported = false;
     for round in 1..=cuts {
         next_overlay(&mut machine, lab.dir(), round)?;
-        let vm = lab.start(&machine)?;
-        let ssh = lab.ssh(&vm)?;
+        let (vm, ssh) = lab.boot(&machine)?;
         if round == 1 {
             trust(&ssh, &registry)?;
         }
@@ -121,8 +118,7 @@ pub(super) fn an_image_is_there_whole_or_not_at_all_after_power_cuts_while_it_is
         vm.cut_power();
     }
     next_overlay(&mut machine, lab.dir(), cuts + 1)?;
-    let vm = lab.start(&machine)?;
-    let ssh = lab.ssh(&vm)?;
+    let (vm, ssh) = lab.boot(&machine)?;
     has_image(&ssh, &name, reported)?;
     // What was kept of earlier pulls is as good as what comes from the registry.
     let _forwarded = ssh.reverse(registry.port)?;

@@ -148,6 +148,9 @@ services:
     image: tests/busybox
     command: sh -c 'until wget -qO- http://quay/word; do sleep 0.2; done; exec sleep 100000'
     networks: [dock]
+    extra_hosts: {lighthouse: 192.0.2.7}
+    dns: 192.0.2.53
+    dns_search: [sea.example]
     depends_on: [berth]
     stop_signal: KILL
   bell:
@@ -192,6 +195,12 @@ pub(super) fn services_have_networks_ports_sockets_and_limits_on_disks(
         SCRIPT_DEADLINE,
     )?;
     ensure!(said.contains("moored"), "{said}");
+    let names = ssh.check("system-docker exec caller cat /etc/hosts /etc/resolv.conf")?;
+    ensure!(
+        names.contains("192.0.2.7\tlighthouse")
+            && names.contains("nameserver 192.0.2.53\nsearch sea.example"),
+        "{names}"
+    );
 
     let limit = observer.run(
         "cat /host/sys/fs/cgroup/system/berth/io.max",
@@ -384,8 +393,7 @@ rancher:
     let mut machine = lab.machine()?;
     machine.disks.truncate(1);
     let machine = machine.with_raw(&seed::fat(lab.dir(), &user_data)?);
-    let vm = lab.start(&machine)?;
-    let ssh = lab.ssh(&vm)?;
+    let (vm, ssh) = lab.boot(&machine)?;
     let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     for name in ["knot", "splice"] {
         let state = &status.service(name)?.state;
