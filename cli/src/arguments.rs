@@ -39,6 +39,9 @@ pub(crate) enum Top {
     /// The user engine: the Docker that applications run in.
     #[command(subcommand)]
     Engine(OtherImage),
+    /// The machine's configuration.
+    #[command(subcommand)]
+    Config(Config),
     /// What runs, what failed and why, how long each service took to start.
     Status,
     /// Where the time of this boot went.
@@ -58,6 +61,63 @@ pub(crate) enum Top {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// `keelson config ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// What holds, of all layers: built in, `config.d`, vendor-data, user-data, `set`, kernel command line.
+    Get {
+        /// The key, `a.b.c`; all when there is none.
+        key: Option<String>,
+    },
+    /// Sets a key. It counts more than user-data.
+    Set {
+        /// The key, `a.b.c`; a part with dots in quotes.
+        key: String,
+        /// The value, YAML.
+        value: String,
+        /// Applies it at once.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Takes back what `set` and `merge` said of a key.
+    Unset {
+        /// The key.
+        key: String,
+        /// Applies it at once.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Sets all keys of a document.
+    Merge {
+        /// A file; `-` is standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Applies it at once.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Prints the user's configuration, as a cloud-config.
+    Export {
+        /// All layers, not the user's alone.
+        #[arg(long)]
+        full: bool,
+        /// Passwords and private keys as well.
+        #[arg(long)]
+        secrets: bool,
+    },
+    /// Says what is wrong with user-data, a cloud-config or a network-config, on any machine.
+    Validate {
+        /// A file; `-` is standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// It is a network-config.
+        #[arg(long)]
+        network: bool,
+    },
+    /// Applies the configuration at once: all but what runs once an instance.
+    Apply,
 }
 
 /// `keelson service ...`.
@@ -187,6 +247,8 @@ pub(crate) struct Logs {
 pub(crate) enum Command {
     /// About services.
     Service(Service),
+    /// About the configuration.
+    Config(Config),
     /// About the image of a service: its name, and what is done.
     Image(&'static str, OtherImage),
     /// `status`
@@ -208,6 +270,7 @@ impl From<Top> for Command {
             Top::Service(command) => Command::Service(command),
             Top::Console(command) => Command::Image("console", command),
             Top::Engine(command) => Command::Image("docker", command),
+            Top::Config(command) => Command::Config(command),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
             Top::Reboot => Command::Power(Action::Reboot),

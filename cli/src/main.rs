@@ -5,6 +5,7 @@
 //!
 //! - [`arguments`]: the commands
 //! - [`service`]: everything about services, and the images of two of them: console and user engine
+//! - [`config`]: the machine's configuration
 //! - [`status`]: the whole system at a glance
 //! - [`boot`]: the time line, as bars or as an SVG picture
 //! - [`power`]: `reboot`, `poweroff`, `halt`, also under their classic names
@@ -15,6 +16,7 @@
 mod arguments;
 mod boot;
 mod client;
+mod config;
 mod failure;
 mod output;
 mod power;
@@ -66,6 +68,7 @@ fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
     match command {
         Command::Service(command) => service::run(command, output),
         Command::Image(service, switch) => service::switch::run(service, switch, output),
+        Command::Config(command) => config::run(command, output),
         Command::Status => status::run(output),
         Command::Boot { svg } => boot::run(svg, output),
         Command::Power(action) => power::run(action, output),

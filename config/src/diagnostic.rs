@@ -2,16 +2,41 @@
 
 use std::fmt;
 
+/// Which of the documents that are read together: its place in the list of [`Diagnostics::add_source`], from 0.
+pub type Source = u16;
+
 /// A place in a document. Lines and columns count from 1; columns are characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
+    /// The document.
+    pub source: Source,
     /// Line, from 1.
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
 }
 
-/// How many messages one document gets.
+impl Position {
+    /// A place in the first document.
+    pub const fn new(line: usize, column: usize) -> Self {
+        Position {
+            source: 0,
+            line,
+            column,
+        }
+    }
+
+    /// The beginning of a document.
+    pub const fn start_of(source: Source) -> Self {
+        Position {
+            source,
+            line: 1,
+            column: 1,
+        }
+    }
+}
+
+/// How many messages there are at most.
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// How bad it is.
@@ -39,27 +64,34 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
-        if let Some(Position { line, column }) = self.position {
+        if let Some(Position { line, column, .. }) = self.position {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.message)
     }
 }
 
-/// The messages about one document, in the order in which they were found.
+/// The messages about documents, in the order in which they were found.
 #[derive(Clone, Debug)]
 pub struct Diagnostics {
-    source: String,
-    list: Vec<Diagnostic>,
+    sources: Vec<String>,
+    list: Vec<(Source, Diagnostic)>,
 }
 
 impl Diagnostics {
     /// None yet, about the document that the user knows as `source`.
     pub fn new(source: &str) -> Self {
         Diagnostics {
-            source: source.to_owned(),
+            sources: vec![source.to_owned()],
             list: Vec::new(),
         }
+    }
+
+    /// Another document, by the name that the user knows it by. Messages without a position are about the one that was
+    /// added last.
+    pub fn add_source(&mut self, name: &str) -> Source {
+        self.sources.push(name.to_owned());
+        Source::try_from(self.sources.len() - 1).unwrap_or(Source::MAX)
     }
 
     /// Adds an error.
@@ -81,18 +113,35 @@ impl Diagnostics {
         if self.is_full() {
             return;
         }
-        self.list.push(Diagnostic {
+        let last = Source::try_from(self.sources.len().saturating_sub(1)).unwrap_or(Source::MAX);
+        let source = position.map_or(last, |position| position.source);
+        let name = self.sources.get(usize::from(source));
+        let diagnostic = Diagnostic {
             severity,
-            source: self.source.clone(),
+            source: name.cloned().unwrap_or_default(),
             position,
             message,
-        });
+        };
+        self.list.push((source, diagnostic));
     }
 
-    /// All messages, by their place in the document.
+    /// The names of the documents so far, by [`Position::source`].
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    /// Whether there is an error among them.
+    pub fn has_errors(&self) -> bool {
+        let mut all = self.list.iter();
+        all.any(|(_, diagnostic)| diagnostic.severity == Severity::Error)
+    }
+
+    /// All messages, by their place in the documents.
     pub fn into_sorted(mut self) -> Vec<Diagnostic> {
-        self.list.sort_by_key(|diagnostic| diagnostic.position);
         self.list
+            .sort_by_key(|(source, diagnostic)| (*source, diagnostic.position));
+        let list = self.list.into_iter();
+        list.map(|(_, diagnostic)| diagnostic).collect()
     }
 }
 
@@ -116,7 +165,7 @@ mod tests {
     #[test]
     fn a_diagnostic_reads_as_file_line_column_message() {
         let mut diagnostics = Diagnostics::new("user-data");
-        diagnostics.error(Position { line: 3, column: 5 }, "expected text");
+        diagnostics.error(Position::new(3, 5), "expected text");
         diagnostics.warning(None, "empty");
         let shown: Vec<_> = diagnostics
             .into_sorted()
@@ -124,6 +173,29 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(shown, ["user-data: empty", "user-data:3:5: expected text"]);
+    }
+
+    #[test]
+    fn a_position_knows_its_document() {
+        let mut diagnostics = Diagnostics::new("user-data");
+        let vendor = diagnostics.add_source("vendor-data");
+        diagnostics.warning(Position::start_of(vendor), "odd");
+        diagnostics.error(None, "broken");
+        diagnostics.error(Position::new(1, 1), "wrong");
+        assert!(diagnostics.has_errors());
+        let shown: Vec<_> = diagnostics
+            .into_sorted()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "user-data:1:1: wrong",
+                "vendor-data: broken",
+                "vendor-data:1:1: odd"
+            ]
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What first-boot leaves on the state partition for the console, and how both know that it is complete.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Directory on the state partition that holds the machine's configuration.
@@ -28,6 +30,24 @@ pub const SERVICES_DIRECTORY: &str = "services";
 pub const SERVICES_PREFIX: &str = "user-data-";
 /// In the directory of services: variables and their values.
 pub const SERVICES_ENVIRONMENT: &str = ".env";
+/// Directory of what the machine's data source said last. Only root may read it.
+pub const SOURCE_DIRECTORY: &str = "source";
+/// Directory of files of settings, each a layer of the configuration, in order of name.
+pub const LAYERS_DIRECTORY: &str = "config.d";
+/// What `keelson config set` wrote.
+pub const SET_FILE: &str = "keelson.yml";
+/// Holds the boot's id (`/proc/sys/kernel/random/boot_id`) for which the configuration is applied; written last.
+pub const CONFIGURED_FILE: &str = "configured";
+/// Scripts of each boot, below [`SCRIPTS_DIRECTORY`]; [`STARTED_FILE`] beside them says in which they were started last.
+pub const BOOT_SCRIPTS: &str = "boot";
+/// Scripts that run once on the machine, below [`SCRIPTS_DIRECTORY`].
+pub const ONCE_SCRIPTS: &str = "once";
+/// The network's configuration, as JSON of [`crate::network::Network`].
+pub const NETWORK_FILE: &str = "network/config.json";
+/// Directory of what the time service reads beside what DHCP says (chrony.conf(5), `sourcedir`).
+pub const TIME_DIRECTORY: &str = "time";
+/// Directory of the user's authorities: one file, PEM.
+pub const CERTIFICATES_DIRECTORY: &str = "ca-certificates";
 /// Directory of host keys and of settings for sshd.
 pub const SSH_DIRECTORY: &str = "ssh";
 
@@ -41,6 +61,12 @@ pub struct Instance {
     /// Name of its directory of scripts, when there are any to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scripts: Option<String>,
+    /// What was done once: by what it is about (`file /etc/motd`, `password of ann`), a digest of what was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub done: BTreeMap<String, String>,
+    /// Keys that were given to users, so that they can be taken away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, Vec<String>>,
 }
 
 impl Instance {

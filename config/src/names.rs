@@ -36,6 +36,16 @@ pub fn is_container(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
+/// Whether `name` can be the name of a network interface: Linux' `dev_valid_name`.
+pub fn is_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name
+            .chars()
+            .any(|letter| letter.is_whitespace() || letter.is_control() || "/:".contains(letter))
+}
+
 /// Whether `text` fits in a field of `/etc/passwd` and its like: no colon, no control character.
 pub fn is_field(text: &str) -> bool {
     !text.contains(':') && !text.chars().any(char::is_control)

@@ -26,7 +26,8 @@ pub fn script(commands: &[Command]) -> String {
     script
 }
 
-fn quote(argument: &str) -> String {
+/// The argument in single quotes, as one word for a shell.
+pub fn quote(argument: &str) -> String {
     format!("'{}'", argument.replace('\'', r"'\''"))
 }
 

@@ -2,18 +2,30 @@
 
 use keelson_config::cloud_config::{Group, Secret, UserEntry, UserPassword};
 use keelson_config::shell::{Command, script};
+use keelson_config::user_data::When;
 use keelson_config::{
     CloudConfig, Diagnostics, MetaData, Severity, UserData, meta_data, user_data,
 };
 
+/// What `bytes` hold, with nothing to be fetched and nothing known of the instance.
+fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> UserData {
+    let mut context = user_data::Context {
+        fetch: &mut |_| Err("there is no network".to_owned()),
+        instance: &serde_json::Value::Null,
+    };
+    user_data::read(bytes, "user-data", &mut context, diagnostics)
+}
+
 /// The settings in `text` and the messages about it.
 fn read(text: &str) -> (CloudConfig, Vec<String>) {
     let mut diagnostics = Diagnostics::new("user-data");
-    let UserData::CloudConfig(config) = user_data::parse(text.as_bytes(), &mut diagnostics) else {
+    let data = parse(text.as_bytes(), &mut diagnostics);
+    let Some(root) = data.config else {
         panic!("no cloud-config: {:?}", diagnostics.into_sorted());
     };
+    let config = CloudConfig::from_node(&root, &mut diagnostics).unwrap();
     (
-        *config,
+        config,
         diagnostics
             .into_sorted()
             .iter()
@@ -32,7 +44,7 @@ fn clean(text: &str) -> CloudConfig {
 /// The one message about user-data that is not understood at all.
 fn broken(bytes: &[u8]) -> String {
     let mut diagnostics = Diagnostics::new("user-data");
-    assert_eq!(user_data::parse(bytes, &mut diagnostics), UserData::Broken);
+    assert!(!parse(bytes, &mut diagnostics).understood);
     let messages = diagnostics.into_sorted();
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert_eq!(messages[0].severity, Severity::Error);
@@ -173,8 +185,8 @@ fn what_is_no_cloud_config_says_what_it_might_be() {
         ("variant: fcos\nversion: 1.4.0\n", "Butane"),
         ("{\"ignition\": {\"version\": \"3.0.0\"}}", "Ignition"),
         ("Content-Type: multipart/mixed\nMIME-Version: 1.0\n", "MIME"),
-        ("#include\nhttp://example.org\n", "lists of URLs"),
-        ("#cloud-config-archive\n- a\n", "archives"),
+        ("#include\nhttp://example.org\n", "there is no network"),
+        ("#cloud-config-archive\n- a\n", "expected keys and values"),
     ] {
         let message = broken(text.as_bytes());
         assert!(message.contains(part), "{message}");
@@ -190,18 +202,16 @@ fn what_is_no_cloud_config_says_what_it_might_be() {
 #[test]
 fn scripts_and_nothing_are_recognised() {
     let mut diagnostics = Diagnostics::new("user-data");
-    assert_eq!(
-        user_data::parse(b" \n", &mut diagnostics),
-        UserData::Nothing
-    );
-    assert_eq!(
-        user_data::parse(b"#!/bin/sh\necho\n", &mut diagnostics),
-        UserData::Script(b"#!/bin/sh\necho\n".to_vec())
-    );
-    assert_eq!(
-        user_data::parse(b"#!/bin/sh\r\necho\r\n", &mut diagnostics),
-        UserData::Script(b"#!/bin/sh\necho\n".to_vec())
-    );
+    let nothing = parse(b" \n", &mut diagnostics);
+    assert!(nothing.understood && nothing.config.is_none() && nothing.scripts.is_empty());
+    for text in ["#!/bin/sh\necho\n", "#!/bin/sh\r\necho\r\n"] {
+        let script = parse(text.as_bytes(), &mut diagnostics).scripts.remove(0);
+        assert_eq!(script.content, b"#!/bin/sh\necho\n");
+        assert_eq!(
+            (script.name.as_str(), script.when),
+            ("part-001", When::Instance)
+        );
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub struct Options {
     /// The program that fetches, unpacks and packs images.
     pub image_tool: PathBuf,
     /// Certificates of authorities that registries are believed by.
-    pub certificates: PathBuf,
+    pub certificates: Vec<PathBuf>,
     /// How long one call of the runtime may take.
     pub runtime_timeout: Duration,
     /// Root of the cgroup tree.
@@ -85,7 +85,10 @@ impl Options {
                 .map_or_else(|| "/usr/lib/keelson/keelson-runtime".into(), PathBuf::from),
             image_tool: std::env::var_os("KEELSON_IMAGE_TOOL")
                 .map_or_else(|| "/usr/lib/keelson/keelson-image".into(), PathBuf::from),
-            certificates: "/usr/lib/keelson/images/docker/etc/ssl/certs/ca-certificates.crt".into(),
+            certificates: vec![
+                "/usr/lib/keelson/images/docker/etc/ssl/certs/ca-certificates.crt".into(),
+                "/state/config/ca-certificates".into(),
+            ],
             runtime_timeout: Duration::from_secs(60),
             cgroups: "/sys/fs/cgroup".into(),
             without_limits: false,

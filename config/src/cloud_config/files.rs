@@ -33,6 +33,17 @@ pub struct WriteFile {
     pub append: bool,
     /// Write it after all that is not deferred.
     pub defer: bool,
+    /// Where its content is fetched from; what it contains otherwise is for when that fails.
+    pub source: Option<FileSource>,
+}
+
+/// Where a file's content is fetched from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSource {
+    /// `http:` or `https:`.
+    pub uri: String,
+    /// Headers of the request.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Owner and group, as names or numbers.
@@ -65,16 +76,10 @@ fn parse_file(item: &Node, diagnostics: &mut Diagnostics) -> Option<WriteFile> {
         "owner",
         "append",
         "defer",
+        "source",
+        "container",
     ];
-    fields.check(
-        " in write_files",
-        &known,
-        &[(
-            "source",
-            "this version does not fetch files; give `content`",
-        )],
-        diagnostics,
-    );
+    fields.check(" in write_files", &known, &[], diagnostics);
     let Some(path_node) = fields.get("path") else {
         diagnostics.error(
             item.position,
@@ -118,6 +123,41 @@ fn parse_file(item: &Node, diagnostics: &mut Diagnostics) -> Option<WriteFile> {
         owner,
         append,
         defer,
+        source: fields
+            .get("source")
+            .and_then(|node| parse_source(node, diagnostics)),
+    })
+}
+
+fn parse_source(node: &Node, diagnostics: &mut Diagnostics) -> Option<FileSource> {
+    let fields = yaml::mapping("write_files.source", node, diagnostics)?;
+    fields.check(
+        " in write_files.source",
+        &["uri", "headers"],
+        &[],
+        diagnostics,
+    );
+    let uri = fields.get("uri")?;
+    let text = yaml::string("write_files.source.uri", uri, diagnostics)?;
+    if !text.starts_with("http://") && !text.starts_with("https://") {
+        let message = format!(
+            "write_files.source.uri: `{text}` is not fetched (http: and https: are); the content beside it is written"
+        );
+        diagnostics.error(uri.position, message);
+        return None;
+    }
+    let headers = fields
+        .get("headers")
+        .and_then(|node| yaml::mapping("write_files.source.headers", node, diagnostics));
+    let headers = headers.iter().flat_map(Fields::iter);
+    let mut pairs = Vec::new();
+    for (key, node) in headers {
+        let value = yaml::string("write_files.source.headers", node, diagnostics)?;
+        pairs.push((key.text.clone(), value));
+    }
+    Some(FileSource {
+        uri: text,
+        headers: pairs,
     })
 }
 

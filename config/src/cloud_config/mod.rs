@@ -6,40 +6,54 @@
 //! - [`groups`] for `groups`, [`authorized_keys`] for keys wherever they stand
 //! - [`passwords`] for `password`, `chpasswd` and `ssh_pwauth`
 //! - [`files`] for `write_files`
-//! - [`commands`] for `runcmd`
+//! - [`commands`] for `runcmd` and `bootcmd`
+//! - [`system`] for the machine's own settings, [`ssh`] for sshd's, [`rancher_docker`] for RancherOS' Docker
+//! - [`kernel`] for kernel modules and parameters, as services
+//! - [`finish`] for what happens at the end
 //! - [`services`] for `keelson` and `rancher`
 //! - [`keys`] says which top-level keys are applied
 
 mod authorized_keys;
 mod commands;
 mod files;
+mod finish;
 mod groups;
+mod kernel;
 mod keys;
 mod passwords;
+mod rancher_docker;
 mod services;
+mod ssh;
+mod system;
 mod user_settings;
 mod users;
 
 pub(crate) use authorized_keys::authorized_keys;
 pub(crate) use files::unpack_gzip;
-pub use files::{Owner, WriteFile};
+pub use files::{FileSource, Owner, WriteFile};
+pub use finish::{Finish, PhoneHome, Power};
 pub use groups::Group;
 pub use passwords::{PasswordChange, Secret};
 pub use services::{ServiceFile, Services};
+pub use ssh::{HostKey, Ssh};
+pub use system::{CaCertificates, Ntp, System};
 pub use users::{DefaultUser, User, UserEntry, UserPassword};
 
 use crate::diagnostic::Diagnostics;
 use crate::names;
+use crate::network::{self, Network};
 use crate::shell::Command;
 use crate::yaml::{self, Fields, Node, Value};
 
 /// What a `#cloud-config` asks for. Keys that are not there are `None` or empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CloudConfig {
     /// Name of the host, without domain.
     pub hostname: Option<String>,
     /// Name of the host, with domain.
     pub fqdn: Option<String>,
+    /// The host's name is left as it is.
+    pub preserve_hostname: bool,
     /// Users in the order of the document; `None` when `users` is not there, which means the default user alone.
     pub users: Option<Vec<UserEntry>>,
     /// What `user` changes in the default user.
@@ -60,13 +74,31 @@ pub struct CloudConfig {
     pub ssh_password_login: Option<bool>,
     /// Files to write.
     pub write_files: Vec<WriteFile>,
-    /// Commands to run once.
+    /// Commands to run once an instance.
     pub commands: Vec<Command>,
+    /// Commands to run at each boot.
+    pub boot_commands: Vec<Command>,
+    /// The machine's own settings.
+    pub system: System,
+    /// sshd's.
+    pub ssh: Ssh,
+    /// `keelson.network` or `rancher.network`.
+    pub network: Option<Network>,
+    /// What happens when all is applied.
+    pub finish: Finish,
     /// Services of the machine's own.
     pub services: Services,
 }
 
 impl CloudConfig {
+    /// What holds when nothing is asked for.
+    pub fn nothing() -> Self {
+        CloudConfig {
+            expire_passwords: true,
+            ..CloudConfig::default()
+        }
+    }
+
     /// Reads the text of a cloud-config.
     ///
     /// `None` when it is not YAML or no mapping: then nothing of it applies, and an error says so.
@@ -84,25 +116,12 @@ impl CloudConfig {
                 return None;
             }
         };
-        for key in &parsed.overridden {
-            diagnostics.warning(
-                key.position,
-                format!(
-                    "`{}` stands here and again below; only the last one counts",
-                    key.text
-                ),
-            );
-        }
-        if let Some(position) = parsed.second_document {
-            diagnostics.warning(
-                position,
-                "a second YAML document begins here; it is ignored",
-            );
-        }
+        parsed.report(diagnostics);
         Self::from_node(&parsed.root, diagnostics)
     }
 
-    fn from_node(root: &Node, diagnostics: &mut Diagnostics) -> Option<CloudConfig> {
+    /// Reads the settings of a merged configuration.
+    pub fn from_node(root: &Node, diagnostics: &mut Diagnostics) -> Option<CloudConfig> {
         if !matches!(root.value, Value::Mapping(_)) && !root.is_null() {
             let message = format!(
                 "expected keys and values, found {}; nothing is applied",
@@ -114,11 +133,12 @@ impl CloudConfig {
         let top = yaml::mapping("cloud-config", root, diagnostics)?;
         top.check("", keys::APPLIED, keys::UNSUPPORTED, diagnostics);
         name_packages(&top, diagnostics);
-        let mut config = CloudConfig {
-            expire_passwords: true,
-            ..CloudConfig::default()
-        };
+        let mut config = CloudConfig::nothing();
         config.read_host_names(&top, diagnostics);
+        let preserve = top
+            .get("preserve_hostname")
+            .and_then(|node| yaml::boolean("preserve_hostname", node, diagnostics));
+        config.preserve_hostname = preserve.unwrap_or(false);
         config.users = top
             .get("users")
             .and_then(|node| users::parse_users(node, diagnostics));
@@ -154,7 +174,19 @@ impl CloudConfig {
             .get("runcmd")
             .map(|node| commands::parse("runcmd", node, diagnostics))
             .unwrap_or_default();
+        config.boot_commands = top
+            .get("bootcmd")
+            .map(|node| commands::parse("bootcmd", node, diagnostics))
+            .unwrap_or_default();
         config.services = services::parse(&top, diagnostics);
+        config.system = system::parse(&top, diagnostics);
+        config
+            .services
+            .files
+            .extend(kernel::services(&config.system));
+        config.ssh = ssh::parse(&top, diagnostics);
+        config.finish = finish::parse(&top, diagnostics);
+        config.network = read_network(&top, diagnostics);
         Some(config)
     }
 
@@ -181,6 +213,36 @@ impl CloudConfig {
             self.hostname.clone_from(&self.fqdn);
         }
     }
+}
+
+/// `keelson.network`, as a network-config of either version; or else `rancher.network`.
+fn read_network(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Network> {
+    let below = |name: &str| match &top.get(name)?.value {
+        Value::Mapping(entries) => {
+            let found = entries.iter().find(|(key, _)| key.text == "network");
+            found.map(|(_, node)| node)
+        }
+        _ => None,
+    };
+    match below("keelson") {
+        Some(node) if !node.is_null() => network::parse(node, diagnostics),
+        _ => network::parse_rancher(below("rancher")?, diagnostics),
+    }
+}
+
+/// Whether vendor-data is wanted (`vendor_data: {enabled: false}`).
+pub fn wants_vendor_data(root: &Node) -> bool {
+    let get = |node: &Node, name: &str| match &node.value {
+        Value::Mapping(entries) => {
+            let found = entries.iter().find(|(key, _)| key.text == name);
+            found.map(|(_, node)| node.clone())
+        }
+        _ => None,
+    };
+    let enabled = get(root, "vendor_data").and_then(|node| get(&node, "enabled"));
+    !enabled.is_some_and(
+        |node| matches!(&node.value, Value::Scalar(scalar) if scalar.as_bool() == Some(false)),
+    )
 }
 
 /// Host name and fully qualified name from what was given of them: each may stand in for the other.

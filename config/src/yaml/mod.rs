@@ -7,16 +7,21 @@
 //! - [`tree`]: from text to [`Node`]s, within limits
 //! - [`scalar`]: what a scalar means in YAML 1.1
 //! - [`write`]: and back to text
+//! - [`json`]: as JSON values, and back
+//! - [`merge`]: one tree over another
 //! - [`typed`]: nodes as the types a setting wants, with a diagnostic when they are something else
 
+mod json;
+pub mod merge;
 mod node;
 mod scalar;
 mod tree;
 mod typed;
 mod write;
 
+pub use json::{from_json, to_json};
 pub use node::{Key, Node, Value};
 pub use scalar::Scalar;
-pub use tree::{MAX_DEPTH, MAX_NODES, Parsed, SyntaxError, parse};
+pub use tree::{MAX_DEPTH, MAX_NODES, Parsed, SyntaxError, parse, parse_source};
 pub use typed::{Fields, boolean, integer, list, list_or_single, mapping, string, strings};
 pub use write::write;

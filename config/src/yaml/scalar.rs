@@ -51,6 +51,59 @@ impl Scalar {
             .ok()
             .map(|value| if negative { -value } else { value })
     }
+
+    /// The integer that YAML 1.1 takes it for: no `0o`, and with sexagesimal numbers (`1:30` is 90).
+    pub fn as_strict_integer(&self) -> Option<i64> {
+        if !self.plain {
+            return None;
+        }
+        let unsigned = self.text.trim_start_matches(['+', '-']);
+        if unsigned.starts_with("0o") {
+            return None;
+        }
+        if !unsigned.contains(':') {
+            return self.as_integer();
+        }
+        let negative = self.text.starts_with('-');
+        let mut value: i64 = 0;
+        for (index, part) in unsigned.split(':').enumerate() {
+            let digits = part.replace('_', "");
+            let number: i64 = digits.parse().ok()?;
+            let valid = match index {
+                0 => digits.starts_with(|c: char| ('1'..='9').contains(&c)),
+                _ => part.len() <= 2 && number < 60 && digits.len() == part.len(),
+            };
+            if !valid {
+                return None;
+            }
+            value = value.checked_mul(60)?.checked_add(number)?;
+        }
+        Some(if negative { -value } else { value })
+    }
+
+    /// The fraction that YAML 1.1 takes it for: with a dot, and an exponent only with its sign.
+    pub fn as_float(&self) -> Option<f64> {
+        if !self.plain {
+            return None;
+        }
+        let text = self.text.replace('_', "");
+        let digits = text.trim_start_matches(['+', '-']);
+        let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+            None => (digits, None),
+        };
+        let is_number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+        let (whole, fraction) = mantissa.split_once('.')?;
+        let has_digits = is_number(whole) || (whole.is_empty() && is_number(fraction));
+        let exponent_is_signed = exponent.is_none_or(|text| {
+            text.starts_with(['+', '-']) && is_number(text.get(1..).unwrap_or_default())
+        });
+        let fraction_is_number = fraction.is_empty() || is_number(fraction);
+        if !has_digits || !fraction_is_number || !exponent_is_signed {
+            return None;
+        }
+        text.parse().ok()
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use super::{Key, Node, Scalar, Value};
-use crate::diagnostic::Position;
+use crate::diagnostic::{Diagnostics, Position, Source};
 
 /// How deeply collections may be nested.
 pub const MAX_DEPTH: usize = 64;
@@ -34,18 +34,47 @@ pub struct Parsed {
     pub second_document: Option<Position>,
 }
 
+impl Parsed {
+    /// Warns of what YAML allows and people do not mean.
+    pub fn report(&self, diagnostics: &mut Diagnostics) {
+        for key in &self.overridden {
+            diagnostics.warning(
+                key.position,
+                format!(
+                    "`{}` stands here and again below; only the last one counts",
+                    key.text
+                ),
+            );
+        }
+        if let Some(position) = self.second_document {
+            diagnostics.warning(
+                position,
+                "a second YAML document begins here; it is ignored",
+            );
+        }
+    }
+}
+
 /// Reads the first document of `text`.
 ///
 /// # Errors
 /// The first place at which the text is not YAML, or exceeds [`MAX_DEPTH`] or [`MAX_NODES`].
 pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
+    parse_source(text, 0)
+}
+
+/// The same, for the document with this number.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_source(text: &str, source: Source) -> Result<Parsed, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = Parser::new_from_str(text);
     let mut builder = Builder::default();
     let mut second_document = None;
     while let Some(next) = parser.next_event() {
-        let (event, span) = next.map_err(|error| syntax_error(&error, text))?;
-        let at = position(&span.start);
+        let (event, span) = next.map_err(|error| syntax_error(&error, text, source))?;
+        let at = position(&span.start, source);
         match event {
             Event::DocumentStart(_) if builder.root.is_some() => {
                 second_document = Some(at);
@@ -57,7 +86,7 @@ pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     }
     let root = builder
         .root
-        .unwrap_or_else(|| null(Position { line: 1, column: 1 }));
+        .unwrap_or_else(|| null(Position::start_of(source)));
     Ok(Parsed {
         root,
         overridden: builder.overridden,
@@ -65,8 +94,8 @@ pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     })
 }
 
-fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
-    let mut at = position(error.marker());
+fn syntax_error(error: &ScanError, text: &str, source: Source) -> SyntaxError {
+    let mut at = position(error.marker(), source);
     if error.info().contains("tab") {
         // The scanner names where the value began that the tab interrupts; the tab itself is what must be changed.
         let indentation = |line: &str| {
@@ -78,6 +107,7 @@ fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
             .filter_map(|(index, line)| Some((index, line.get(..indentation(line))?.find('\t')?)));
         if let Some((index, column)) = tabs.next() {
             at = Position {
+                source,
                 line: index + 1,
                 column: column + 1,
             };
@@ -89,8 +119,9 @@ fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
     }
 }
 
-fn position(marker: &Marker) -> Position {
+fn position(marker: &Marker, source: Source) -> Position {
     Position {
+        source,
         line: marker.line().max(1),
         column: marker.col() + 1,
     }

@@ -119,11 +119,11 @@ mod tests {
         #[test]
         fn text_survives(value in "\\PC{0,30}", key in "[ -~]{1,10}") {
             let node = |text: &str| Node {
-                position: crate::Position { line: 1, column: 1 },
+                position: crate::Position::new(1, 1),
                 value: Value::Scalar(Scalar { text: text.to_owned(), plain: false, binary: false }),
             };
             let document = Node {
-                value: Value::Mapping(vec![(super::super::Key { text: key.clone(), position: crate::Position { line: 1, column: 1 } }, node(&value))]),
+                value: Value::Mapping(vec![(super::super::Key { text: key.clone(), position: crate::Position::new(1, 1) }, node(&value))]),
                 ..node("")
             };
             let read = parse(&write(&document)).unwrap().root;

@@ -7,6 +7,7 @@ use crate::registry::settings::Settings;
 use crate::registry::{Credentials, Remote};
 use anyhow::Context;
 use keelson_image::{Reference, reference};
+use std::path::Path;
 
 /// Where an image may be had, by what is said of its registry; with these credentials rather than those that stand there.
 ///
@@ -27,11 +28,34 @@ pub(crate) fn remotes(
         password: registry.password.clone().unwrap_or_default(),
         ..Credentials::default()
     });
-    let certificates = match &request.certificates {
-        Some(path) => std::fs::read(path).with_context(|| format!("read {}", path.display()))?,
-        None => Vec::new(),
-    };
+    let mut certificates = Vec::new();
+    for path in &request.certificates {
+        let read = certificates_of(path);
+        certificates.extend(read.with_context(|| format!("read {}", path.display()))?);
+    }
     Remote::all(name, &registry, &certificates, given.or(own).as_ref())
+}
+
+/// A file of certificates, or all of a directory; one that is not there has none.
+fn certificates_of(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !path.is_dir() {
+        return match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        };
+    }
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        if matches!(
+            file.extension().and_then(|ending| ending.to_str()),
+            Some("crt" | "pem")
+        ) {
+            all.extend(std::fs::read(file)?);
+            all.push(b'\n');
+        }
+    }
+    Ok(all)
 }
 
 /// Finds out whether a registry takes the credentials on standard input.

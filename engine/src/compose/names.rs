@@ -41,7 +41,11 @@ fn checked(name: &str, address: &str) -> Result<(String, String), String> {
     let parsed: IpAddr = bare
         .parse()
         .map_err(|_| format!("`{address}` is not an address, as 192.0.2.1 or 2001:db8::1"))?;
-    if name.is_empty() || name.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+    if name.is_empty()
+        || name
+            .chars()
+            .any(|letter| letter.is_whitespace() || letter.is_control())
+    {
         return Err(format!("`{name}` is not a name of a host"));
     }
     Ok((name.to_owned(), parsed.to_string()))

@@ -379,7 +379,9 @@ fn variables_stand_in_values_of_every_kind_and_not_in_keys() {
 
 #[test]
 fn names_are_added_in_each_of_their_forms() {
-    let list = one("extra_hosts: [\"db=192.0.2.1\", \"six:[2001:db8::1]\"]\ndns: 192.0.2.53\ndns_search: [a.example, b.example]\ndns_opt: [ndots:2]\n");
+    let list = one(
+        "extra_hosts: [\"db=192.0.2.1\", \"six:[2001:db8::1]\"]\ndns: 192.0.2.53\ndns_search: [a.example, b.example]\ndns_opt: [ndots:2]\n",
+    );
     let names = list.service.names;
     let hosts = [("db", "192.0.2.1"), ("six", "2001:db8::1")];
     assert_eq!(names.hosts, hosts.map(|(a, b)| (a.into(), b.into())));

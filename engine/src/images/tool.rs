@@ -41,7 +41,9 @@ pub fn command(options: &Options) -> Command {
     command
         .arg("--registries")
         .arg(options.state.join("registries.yml"));
-    command.arg("--certificates").arg(&options.certificates);
+    for path in &options.certificates {
+        command.arg("--certificates").arg(path);
+    }
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

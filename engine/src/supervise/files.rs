@@ -66,11 +66,7 @@ pub(super) fn rewrite_hosts(
 }
 
 /// Writes the host's name servers into the file that a container has, unless it was given its own.
-pub(super) fn rewrite_resolver(
-    names: &Names,
-    container: &Path,
-    host: &str,
-) -> anyhow::Result<()> {
+pub(super) fn rewrite_resolver(names: &Names, container: &Path, host: &str) -> anyhow::Result<()> {
     rewrite(&container.join("resolv.conf"), &resolver_file(names, host))
 }
 

@@ -1,14 +1,15 @@
 //! The whole, as a loop over events.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use keelson_config::instance::{
-    APPEND_DIRECTORY, CONFIG_DIRECTORY, FILES_DIRECTORY, FQDN_FILE, INSTANCE_FILE, SSH_DIRECTORY,
+    APPEND_DIRECTORY, CONFIG_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, FQDN_FILE, SSH_DIRECTORY,
     USERS_DIRECTORY,
 };
 use keelson_sys::durable::Tree;
@@ -25,8 +26,11 @@ use crate::scripts::{Scripts, Wanted};
 use crate::{host_keys, layers, log, terminals};
 
 const SSHD: &str = "/usr/sbin/sshd";
+/// There is to be no sshd when this file is among its settings.
+const SSHD_OFF: &str = "off";
 /// sshd writes it when it listens.
 const SSHD_PID_FILE: &str = "sshd.pid";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const RUN: &str = "/run";
 const NETWORK: &str = "/run/keelson/network";
 const DOCKER: &str = "/run/keelson/docker";
@@ -74,7 +78,30 @@ struct Console {
     /// sshd is the first one, when there is one.
     children: Vec<Child>,
     has_sshd: bool,
+    sshd_settings: Settings,
     ready: bool,
+}
+
+/// Files of sshd's settings and keys below the configuration's, and when each was written.
+type Settings = BTreeMap<PathBuf, SystemTime>;
+
+fn sshd_settings() -> Settings {
+    let directory = Path::new(CONFIG_DIRECTORY).join(SSH_DIRECTORY);
+    let mut settings = Settings::new();
+    for part in ["", "sshd_config.d"] {
+        let Ok(entries) = fs::read_dir(directory.join(part)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if let Ok(file) = entry.metadata()
+                && file.is_file()
+            {
+                let path = Path::new(part).join(entry.file_name());
+                settings.insert(path, file.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+            }
+        }
+    }
+    settings
 }
 
 /// Runs until the container is to stop.
@@ -96,9 +123,11 @@ pub(crate) fn run() -> Result<()> {
                 addresses: Path::new(NETWORK).join("addresses"),
                 docker: Path::new(DOCKER).join("docker.sock"),
             },
+            &fs::read_to_string(BOOT_ID).context("read the boot's id")?,
         )?,
         children: Vec::new(),
         has_sshd: false,
+        sshd_settings: Settings::new(),
         ready: false,
     };
     console.configure();
@@ -183,14 +212,18 @@ impl Console {
         // The gettys first: making host keys takes a moment at the first boot.
         let gettys: Vec<Child> = gettys.collect();
         make_host_keys();
-        self.has_sshd = Path::new(SSHD).exists();
+        self.sshd_settings = sshd_settings();
+        let is_off = self.sshd_settings.contains_key(Path::new(SSHD_OFF));
+        self.has_sshd = Path::new(SSHD).exists() && !is_off;
         if self.has_sshd {
             let sshd = [SSHD, "-D", "-e"].map(str::to_owned).to_vec();
             self.children
                 .push(Child::start("sshd", sshd, Instant::now()));
         }
         self.children.extend(gettys);
-        if !self.has_sshd {
+        if is_off {
+            self.be_ready();
+        } else if !self.has_sshd {
             log::warning(&format!(
                 "this console has no {SSHD}: people log in at the machine only, until it is installed and the console started again"
             ));
@@ -209,14 +242,11 @@ impl Console {
 
     fn changed(&mut self, watched: Watched, name: &OsStr) {
         match watched {
-            Watched::Config if name == INSTANCE_FILE => {
-                log::info("the machine has a new configuration");
+            Watched::Config if name == CONFIGURED_FILE => {
+                log::info("the machine's configuration is applied");
                 self.configure();
                 make_host_keys();
-                // It reads its settings and keys again; those who are logged in stay.
-                if let Some(sshd) = self.children.first().filter(|_| self.has_sshd) {
-                    sshd.signal(Signal::SIGHUP);
-                }
+                self.reconfigure_sshd();
                 self.scripts.look(Instant::now());
             }
             // Its temporary files have other names.
@@ -226,6 +256,26 @@ impl Console {
             Watched::Etc => self.accounts.keep(name),
             Watched::Run if name == SSHD_PID_FILE => self.be_ready(),
             _ => {}
+        }
+    }
+
+    /// Has sshd read its settings and keys again when they are others now, or ends it when there is to be none. Those who are
+    /// logged in stay.
+    fn reconfigure_sshd(&mut self) {
+        if !self.has_sshd {
+            return;
+        }
+        let settings = sshd_settings();
+        if settings.contains_key(Path::new(SSHD_OFF)) {
+            log::info("there is to be no sshd");
+            self.children.remove(0).signal(Signal::SIGTERM);
+            self.has_sshd = false;
+            self.be_ready();
+        } else if settings != self.sshd_settings {
+            self.sshd_settings = settings;
+            if let Some(sshd) = self.children.first() {
+                sshd.signal(Signal::SIGHUP);
+            }
         }
     }
 

@@ -1,15 +1,18 @@
-//! The scripts of a new instance: `runcmd`, and user-data that is a script. Each runs once, whatever happens: a mark is made
-//! before the first one is started, so that a script that reboots the machine, or a power cut, does not have it run again.
+//! Scripts of the configuration: those of each boot, those that run once on the machine, and those of a new instance (`runcmd`,
+//! user-data that is a script). The last two run once, whatever happens: a mark is made before one is started, so that a script
+//! that reboots the machine, or a power cut, does not have it run again.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use keelson_config::instance::{
-    FINISHED_FILE, INSTANCE_FILE, Instance, SCRIPTS_DIRECTORY, STARTED_FILE,
+    BOOT_SCRIPTS, CONFIGURED_FILE, FINISHED_FILE, INSTANCE_FILE, Instance, ONCE_SCRIPTS,
+    SCRIPTS_DIRECTORY, STARTED_FILE,
 };
 use keelson_sys::durable::{Access, Tree};
 use nix::unistd::Pid;
@@ -17,11 +20,12 @@ use nix::unistd::Pid;
 use crate::children::spawn;
 use crate::log;
 
-const MAX_RECORD_BYTES: u64 = 64 * 1024;
+const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 /// Scripts may be short of the network or of Docker after this long.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MARK: Access = Access::root(0o600);
 
-/// What the scripts rather have before they start.
+/// What the scripts of an instance rather have before they start.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// Has an address once the network is up.
@@ -41,6 +45,7 @@ impl Wanted {
 pub(crate) struct Scripts {
     config: Tree,
     wanted: Wanted,
+    boot_id: String,
     state: State,
 }
 
@@ -48,52 +53,59 @@ enum State {
     Idle,
     /// Waits for what the scripts want.
     Waiting {
-        instance: Instance,
-        directory: PathBuf,
         until: Instant,
     },
     Running {
         pid: Pid,
         script: PathBuf,
-        instance: Instance,
-        directory: PathBuf,
-        rest: VecDeque<PathBuf>,
+        batch: Batch,
     },
 }
 
+/// Scripts that run one after the other.
+struct Batch {
+    instance_id: String,
+    scripts: VecDeque<PathBuf>,
+    /// Each is marked as started by itself.
+    marks_each: bool,
+    /// The mark that all have run, relative to the configuration.
+    finished: Option<PathBuf>,
+}
+
 impl Scripts {
-    /// `config` is the configuration's directory on the state partition.
-    pub(crate) fn new(config: &Path, wanted: Wanted) -> Result<Self> {
+    /// `config` is the configuration's directory on the state partition; `boot_id` is this boot's.
+    pub(crate) fn new(config: &Path, wanted: Wanted, boot_id: &str) -> Result<Self> {
         let config = Tree::open(config).with_context(|| format!("open {}", config.display()))?;
         Ok(Scripts {
             config,
             wanted,
+            boot_id: boot_id.trim().to_owned(),
             state: State::Idle,
         })
     }
 
-    /// Looks whether the machine's instance has scripts that were never started.
+    /// Looks whether there are scripts that were not started: once the configuration of this boot is applied.
     pub(crate) fn look(&mut self, now: Instant) {
         if !matches!(self.state, State::Idle) {
             return;
         }
-        match self.pending() {
-            Ok(Some((instance, directory))) => {
+        let looked = self.look_for_boot_scripts().and_then(|started| {
+            if !started && self.has_pending()? {
                 self.state = State::Waiting {
-                    instance,
-                    directory,
                     until: now + LONGEST_WAIT,
                 };
-                self.go_on(now);
             }
-            Ok(None) => {}
-            Err(error) => log::error(&format!("look for scripts: {error:#}")),
+            Ok(())
+        });
+        if let Err(error) = looked {
+            log::error(&format!("look for scripts: {error:#}"));
         }
+        self.go_on(now);
     }
 
     /// Starts the scripts when what they want is there, or has not come for too long.
     pub(crate) fn go_on(&mut self, now: Instant) {
-        let State::Waiting { until, .. } = &self.state else {
+        let State::Waiting { until } = &self.state else {
             return;
         };
         let late = *until <= now;
@@ -103,13 +115,8 @@ impl Scripts {
         if late {
             log::warning("the scripts start although the network or Docker is not up yet");
         }
-        if let State::Waiting {
-            instance,
-            directory,
-            ..
-        } = std::mem::replace(&mut self.state, State::Idle)
-            && let Err(error) = self.start(instance, directory)
-        {
+        self.state = State::Idle;
+        if let Err(error) = self.start_pending() {
             log::error(&format!("start the scripts: {error:#}"));
         }
     }
@@ -117,7 +124,7 @@ impl Scripts {
     /// When [`go_on`](Self::go_on) is due whatever happens.
     pub(crate) fn due(&self) -> Option<Instant> {
         match &self.state {
-            State::Waiting { until, .. } => Some(*until),
+            State::Waiting { until } => Some(*until),
             _ => None,
         }
     }
@@ -127,44 +134,89 @@ impl Scripts {
         if !matches!(&self.state, State::Running { pid: own, .. } if *own == pid) {
             return false;
         }
-        if let State::Running {
-            script,
-            instance,
-            directory,
-            rest,
-            ..
-        } = std::mem::replace(&mut self.state, State::Idle)
+        if let State::Running { script, batch, .. } =
+            std::mem::replace(&mut self.state, State::Idle)
         {
             if success {
                 log::info(&format!("{} has ended", name_of(&script)));
             } else {
                 log::error(&format!("{} failed: {how}", name_of(&script)));
             }
-            self.next(instance, directory, rest);
+            self.next(batch);
         }
         true
     }
 
-    fn pending(&self) -> Result<Option<(Instance, PathBuf)>> {
+    fn text(&self, path: &Path) -> Result<Option<String>> {
+        let content = self
+            .config
+            .read(path, MAX_RECORD_BYTES)
+            .with_context(|| format!("read {}", path.display()))?;
+        Ok(content.map(|content| String::from_utf8_lossy(&content).trim().to_owned()))
+    }
+
+    fn instance(&self) -> Result<Option<Instance>> {
         let record = self
             .config
             .read(Path::new(INSTANCE_FILE), MAX_RECORD_BYTES)
             .context("read the instance's record")?;
-        let Some(record) = record else {
+        let record = record.map(|record| Instance::from_json(&record));
+        record.transpose().context("read the instance's record")
+    }
+
+    /// Starts the scripts of this boot, unless they were; gives whether it did.
+    fn look_for_boot_scripts(&mut self) -> Result<bool> {
+        if self.text(Path::new(CONFIGURED_FILE))?.as_ref() != Some(&self.boot_id) {
+            return Ok(false);
+        }
+        let directory = Path::new(SCRIPTS_DIRECTORY).join(BOOT_SCRIPTS);
+        let started = directory.join(STARTED_FILE);
+        let scripts = self.list(&directory)?;
+        if scripts.is_empty() || self.text(&started)?.as_ref() == Some(&self.boot_id) {
+            return Ok(false);
+        }
+        self.config
+            .write(&started, self.boot_id.as_bytes(), MARK)
+            .context("make the mark")?;
+        let batch = Batch {
+            instance_id: self
+                .instance()?
+                .map(|instance| instance.instance_id)
+                .unwrap_or_default(),
+            scripts,
+            marks_each: false,
+            finished: None,
+        };
+        self.next(batch);
+        Ok(!matches!(self.state, State::Idle))
+    }
+
+    fn has_pending(&self) -> Result<bool> {
+        if self.text(Path::new(CONFIGURED_FILE))?.as_ref() != Some(&self.boot_id) {
+            return Ok(false);
+        }
+        Ok(!self.once()?.is_empty() || self.of_instance()?.is_some())
+    }
+
+    /// Scripts that run once on the machine and were not started yet.
+    fn once(&self) -> Result<VecDeque<PathBuf>> {
+        let directory = Path::new(SCRIPTS_DIRECTORY).join(ONCE_SCRIPTS);
+        let mut scripts = self.list(&directory)?;
+        scripts.retain(|script| !mark_of(script).exists());
+        Ok(scripts)
+    }
+
+    /// The machine's instance and the directory of its scripts, when they were never started.
+    fn of_instance(&self) -> Result<Option<(Instance, PathBuf)>> {
+        let Some(instance) = self.instance()? else {
             return Ok(None);
         };
-        let instance = Instance::from_json(&record).context("read the instance's record")?;
         let Some(name) = &instance.scripts else {
             return Ok(None);
         };
         let directory = Path::new(SCRIPTS_DIRECTORY).join(name);
-        let mark = |mark: &str| {
-            self.config
-                .read(&directory.join(mark), MAX_RECORD_BYTES)
-                .map(|found| found.is_some())
-        };
-        if mark(STARTED_FILE).context("look for the mark")? {
-            if !mark(FINISHED_FILE).context("look for the mark")? {
+        if self.text(&directory.join(STARTED_FILE))?.is_some() {
+            if self.text(&directory.join(FINISHED_FILE))?.is_none() {
                 log::warning(&format!(
                     "the scripts of instance `{}` were interrupted; they are not run again (they are in {})",
                     instance.instance_id,
@@ -176,48 +228,91 @@ impl Scripts {
         Ok(Some((instance, directory)))
     }
 
-    fn start(&mut self, instance: Instance, directory: PathBuf) -> Result<()> {
-        let path = self.config.path().join(&directory);
+    /// The scripts in a directory, in order of name.
+    fn list(&self, directory: &Path) -> Result<VecDeque<PathBuf>> {
+        let path = self.config.path().join(directory);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(VecDeque::new());
+            }
+            Err(error) => return Err(error).with_context(|| format!("list {}", path.display())),
+        };
         let mut scripts = Vec::new();
-        for entry in fs::read_dir(&path).with_context(|| format!("list {}", path.display()))? {
+        for entry in entries {
             let entry = entry.context("list the scripts")?;
-            if entry.file_name().as_bytes().first() != Some(&b'.') {
+            let is_hidden = entry.file_name().as_bytes().first() == Some(&b'.');
+            let mode = entry.metadata().map(|file| file.permissions().mode());
+            if !is_hidden && mode.is_ok_and(|mode| mode & 0o100 != 0) && entry.path().is_file() {
                 scripts.push(entry.path());
             }
         }
         scripts.sort();
+        Ok(scripts.into())
+    }
+
+    /// Starts what runs once on the machine, or else what runs once for its instance.
+    fn start_pending(&mut self) -> Result<()> {
+        let once = self.once()?;
+        if !once.is_empty() {
+            let instance = self.instance()?;
+            self.next(Batch {
+                instance_id: instance
+                    .map(|instance| instance.instance_id)
+                    .unwrap_or_default(),
+                scripts: once,
+                marks_each: true,
+                finished: None,
+            });
+            return Ok(());
+        }
+        let Some((instance, directory)) = self.of_instance()? else {
+            return Ok(());
+        };
+        let scripts = self.list(&directory)?;
         self.config
-            .write(&directory.join(STARTED_FILE), b"", Access::root(0o600))
+            .write(&directory.join(STARTED_FILE), b"", MARK)
             .context("make the mark")?;
-        self.next(instance, directory, scripts.into());
+        self.next(Batch {
+            instance_id: instance.instance_id,
+            scripts,
+            marks_each: false,
+            finished: Some(directory.join(FINISHED_FILE)),
+        });
         Ok(())
     }
 
-    /// Starts the next script that can be started, or makes the mark that all have run.
-    fn next(&mut self, instance: Instance, directory: PathBuf, mut rest: VecDeque<PathBuf>) {
-        while let Some(script) = rest.pop_front() {
-            match run(&script, &instance.instance_id) {
+    /// Starts the next script that can be started; after the last one, makes the mark that all have run and looks for others.
+    fn next(&mut self, mut batch: Batch) {
+        while let Some(script) = batch.scripts.pop_front() {
+            let started = match batch.marks_each {
+                true => fs::write(mark_of(&script), "").context("make the mark"),
+                false => Ok(()),
+            };
+            match started.and_then(|()| run(&script, &batch.instance_id)) {
                 Ok(pid) => {
                     log::info(&format!("runs {}", name_of(&script)));
-                    self.state = State::Running {
-                        pid,
-                        script,
-                        instance,
-                        directory,
-                        rest,
-                    };
+                    self.state = State::Running { pid, script, batch };
                     return;
                 }
                 Err(error) => log::error(&format!("run {}: {error:#}", name_of(&script))),
             }
         }
-        if let Err(error) =
-            self.config
-                .write(&directory.join(FINISHED_FILE), b"", Access::root(0o600))
+        if let Some(mark) = &batch.finished
+            && let Err(error) = self.config.write(mark, b"", MARK)
         {
             log::error(&format!("make the mark that the scripts have run: {error}"));
         }
+        self.look(Instant::now());
     }
+}
+
+/// Beside a script that runs once: it was started.
+fn mark_of(script: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(script.file_name().unwrap_or_default());
+    name.push(".started");
+    script.with_file_name(name)
 }
 
 fn name_of(script: &Path) -> String {
@@ -271,24 +366,30 @@ mod tests {
         directory: tempfile::TempDir,
     }
 
+    fn write_script(path: &Path, text: &str, directory: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let out = directory.join("out");
+        fs::write(path, text.replace("OUT", &out.to_string_lossy())).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
     impl Machine {
         fn new(scripts: &[(&str, &str)]) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("scripts/abc");
             fs::create_dir_all(&path).unwrap();
             for (name, text) in scripts {
-                fs::write(
-                    path.join(name),
-                    text.replace("OUT", &directory.path().join("out").to_string_lossy()),
-                )
-                .unwrap();
+                write_script(&path.join(name), text, directory.path());
             }
             let instance = Instance {
                 instance_id: "i-1".into(),
                 user_data_sha256: String::new(),
                 scripts: Some("abc".into()),
+                done: Default::default(),
+                keys: Default::default(),
             };
             fs::write(directory.path().join(INSTANCE_FILE), instance.to_json()).unwrap();
+            fs::write(directory.path().join(CONFIGURED_FILE), "boot-1\n").unwrap();
             Machine { directory }
         }
 
@@ -297,7 +398,7 @@ mod tests {
                 addresses: self.directory.path().join("addresses"),
                 docker: self.directory.path().join("docker.sock"),
             };
-            Scripts::new(self.directory.path(), wanted).unwrap()
+            Scripts::new(self.directory.path(), wanted, "boot-1\n").unwrap()
         }
 
         fn network_comes_up(&self) {
@@ -361,6 +462,39 @@ mod tests {
     }
 
     #[test]
+    fn scripts_of_each_boot_come_first_and_those_that_run_once_run_once() {
+        let machine = Machine::new(&[("runcmd", "#!/bin/sh\necho instance >> OUT\n")]);
+        let directory = machine.directory.path();
+        let write = |path: &str, text: &str| {
+            write_script(&directory.join("scripts").join(path), text, directory);
+        };
+        write("boot/01-bootcmd", "#!/bin/sh\necho boot >> OUT\n");
+        write("once/setup", "#!/bin/sh\necho once >> OUT\n");
+        machine.network_comes_up();
+        let mut scripts = machine.scripts();
+        scripts.look(Instant::now());
+        reap_all(&mut scripts);
+        assert_eq!(machine.output(), "boot\nonce\ninstance\n");
+        // The console is started again within the same boot, and in another one.
+        machine.scripts().look(Instant::now());
+        assert_eq!(machine.output(), "boot\nonce\ninstance\n");
+        let wanted = Wanted {
+            addresses: "/nonexistent".into(),
+            docker: "/nonexistent".into(),
+        };
+        let mut other = Scripts::new(directory, wanted, "boot-2").unwrap();
+        other.look(Instant::now());
+        assert!(
+            matches!(other.state, State::Idle),
+            "nothing is configured yet"
+        );
+        fs::write(directory.join(CONFIGURED_FILE), "boot-2\n").unwrap();
+        other.look(Instant::now());
+        reap_all(&mut other);
+        assert_eq!(machine.output(), "boot\nonce\ninstance\nboot\n");
+    }
+
+    #[test]
     fn scripts_that_were_interrupted_are_not_run_again() {
         let machine = Machine::new(&[("runcmd", "#!/bin/sh\necho ran >> OUT\n")]);
         machine.network_comes_up();
@@ -386,7 +520,7 @@ mod tests {
             addresses: "/nonexistent".into(),
             docker: "/nonexistent".into(),
         };
-        let mut scripts = Scripts::new(directory.path(), wanted).unwrap();
+        let mut scripts = Scripts::new(directory.path(), wanted, "boot-1").unwrap();
         scripts.look(Instant::now());
         assert_eq!(scripts.due(), None);
     }

@@ -6,6 +6,7 @@
 //! | an orphan ends (a shim, mostly) | it is reaped |
 //! | dockerd says `READY=1` | the engine is told |
 //! | SIGHUP | dockerd alone starts again, with the settings read anew |
+//! | SIGUSR1 | the same, when the settings are others |
 //! | SIGTERM, SIGINT | [`crate::stop`] |
 
 use crate::cgroup;
@@ -66,6 +67,7 @@ impl Supervisor {
         for signal in [
             Signal::SIGCHLD,
             Signal::SIGHUP,
+            Signal::SIGUSR1,
             Signal::SIGTERM,
             Signal::SIGINT,
         ] {
@@ -159,6 +161,11 @@ impl Supervisor {
             match Signal::try_from(info.ssi_signo as i32) {
                 Ok(Signal::SIGCHLD) => self.reap(),
                 Ok(Signal::SIGHUP) => self.restart_dockerd()?,
+                Ok(Signal::SIGUSR1) => {
+                    if settings::load(&self.paths).keys != self.settings.keys {
+                        self.restart_dockerd()?;
+                    }
+                }
                 _ => stop = true,
             }
         }

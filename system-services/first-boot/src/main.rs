@@ -1,10 +1,11 @@
-//! Applies the user's configuration at first boot: a one-shot service.
+//! Applies the machine's configuration, at each boot: a one-shot service.
 //!
-//! It looks for a NoCloud seed on the disks that are there, applies it when its instance-id is new, and ends. It never waits,
-//! and what is wrong with a seed costs that part of it alone. Exit status: 0, or 1 when something that was asked for was
-//! not done.
+//! It looks for a data source on the disks that are there, puts the layers of the configuration together, applies them, and ends.
+//! It never waits, and what is wrong with a document costs that part of it alone. Exit status: 0, or 1 when something that was
+//! asked for was not done.
 //!
-//! - [`seed`]: finds and reads the seed
+//! - [`source`]: finds and reads data sources
+//! - [`layers`]: what the configuration is, of all its parts
 //! - [`apply`]: applies it
 //! - [`accounts`]: users and groups
 //! - [`password`]: hashes of passwords
@@ -13,9 +14,10 @@
 
 mod accounts;
 mod apply;
+mod layers;
 mod password;
 mod report;
-mod seed;
+mod source;
 mod state;
 
 use std::io;
@@ -25,12 +27,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use accounts::{Accounts, Day};
 use anyhow::{Context as _, Result};
-use apply::{Context, Outcome};
+use apply::Context;
+use keelson_config::Diagnostics;
+use keelson_config::sources::Source;
+use keelson_first_boot::stored;
 use report::Report;
+use source::disks;
 use state::State;
 
-/// `/etc` of the console's image.
-const CONSOLE_ETC: &str = "/usr/share/keelson/console-etc";
+/// Parts of the console's image: `etc` and `usr/share/zoneinfo`.
+const CONSOLE_IMAGE: &str = "/usr/share/keelson/console";
 const SECONDS_PER_DAY: u64 = 86_400;
 
 fn main() -> ExitCode {
@@ -50,45 +56,86 @@ fn main() -> ExitCode {
 
 fn run(report: &mut Report) -> Result<()> {
     let state = State::open(Path::new("/"))?;
-    let image_accounts = read_image_accounts()
-        .with_context(|| format!("read the console's accounts in {CONSOLE_ETC}"))?;
+    let image = Path::new(CONSOLE_IMAGE);
+    let image_accounts = read_image_accounts(image)
+        .with_context(|| format!("read the console's accounts in {CONSOLE_IMAGE}/etc"))?;
     let today = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs() / SECONDS_PER_DAY);
+    let boot_id =
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot's id")?;
     let context = Context {
         state: &state,
         image_accounts: &image_accounts,
+        image,
         today: Day(today),
+        boot_id: boot_id.trim(),
     };
-    apply::prepare(&context, report);
-
-    let devices = seed::block_devices(Path::new("/sys"), Path::new("/dev"));
-    let mut unreadable = Vec::new();
-    let found = seed::find(&devices, |problem| unreadable.push(problem));
-    unreadable
-        .into_iter()
-        .for_each(|problem| report.error(problem));
-    let Some(seed) = found else {
-        report.info("no seed: none of the disks is labelled cidata");
-        return Ok(());
+    let mut diagnostics = Diagnostics::new("");
+    let found = find(&mut diagnostics, report);
+    let source = match found {
+        Some(source) => source,
+        None => kept(&state, report),
     };
-    match apply::apply(&context, &seed, report) {
-        Outcome::Known => report.info(&format!("the seed on {} is applied already", seed.device)),
-        Outcome::Applied { hostname } => {
-            report.info(&format!("applied the seed on {}", seed.device));
-            if let Some(hostname) = hostname {
-                keelson_sys::notify::notify(&format!("X_KEELSON_HOSTNAME={hostname}"))
-                    .context("tell the engine the hostname")?;
-            }
-        }
+    report.info(&format!(
+        "instance `{}`, from {}",
+        source.instance_id, source.place
+    ));
+    if source.platform != Source::default().platform
+        && let Err(error) = stored::keep(&state.config, &source)
+    {
+        report.error(format!("write /state/config/source: {error}"));
+    }
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let wanted = layers::assemble(&state, source, &command_line, &mut diagnostics, report);
+    report.diagnostics(diagnostics);
+    let outcome = apply::apply(&context, &wanted, report);
+    match outcome.is_new {
+        true => report.info("a new instance: all is applied"),
+        false => report.info("the same instance as before: its settings are applied"),
+    }
+    if let Some(hostname) = outcome.hostname {
+        keelson_sys::notify::notify(&format!("X_KEELSON_HOSTNAME={hostname}"))
+            .context("tell the engine the hostname")?;
     }
     Ok(())
 }
 
+/// The data source that there is now.
+fn find(diagnostics: &mut Diagnostics, report: &mut Report) -> Option<Source> {
+    let devices = source::block_devices(Path::new("/sys"), Path::new("/dev"));
+    let mut unreadable = Vec::new();
+    let found = disks::find(&devices, |problem| unreadable.push(problem));
+    unreadable
+        .into_iter()
+        .for_each(|problem| report.error(problem));
+    found?.read(diagnostics)
+}
+
+/// What the data source said last, or what holds when there never was one.
+fn kept(state: &State, report: &mut Report) -> Source {
+    match stored::kept(&state.config) {
+        Ok(Some(source)) => {
+            report.info(&format!(
+                "{} is away: what it said last is used",
+                source.place
+            ));
+            source
+        }
+        Ok(None) => Source::default(),
+        Err(error) => {
+            report.error(format!(
+                "read /state/config/source: {error}; it is not used"
+            ));
+            Source::default()
+        }
+    }
+}
+
 /// The console's accounts. An image may do without some of the files, but not without `passwd`.
-fn read_image_accounts() -> io::Result<Accounts> {
+fn read_image_accounts(image: &Path) -> io::Result<Accounts> {
     Accounts::read(
-        |name| match std::fs::read_to_string(Path::new(CONSOLE_ETC).join(name)) {
+        |name| match std::fs::read_to_string(image.join("etc").join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && name != "passwd" => Ok(None),
             other => other.map(Some),
         },

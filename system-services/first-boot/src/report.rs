@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
-use keelson_config::{Diagnostic, Severity};
+use keelson_config::{Diagnostics, Position, Severity};
 
 const PROGRAM: &str = "keelson-first-boot";
 /// The kernel takes lines of about a thousand bytes.
@@ -13,6 +13,7 @@ const MAX_LINE_CHARS: usize = 800;
 pub(crate) struct Report {
     kmsg: Option<File>,
     errors: Vec<String>,
+    documents: Vec<String>,
 }
 
 impl Report {
@@ -21,6 +22,7 @@ impl Report {
         Report {
             kmsg: OpenOptions::new().write(true).open("/dev/kmsg").ok(),
             errors: Vec::new(),
+            documents: Vec::new(),
         }
     }
 
@@ -30,6 +32,7 @@ impl Report {
         Report {
             kmsg: None,
             errors: Vec::new(),
+            documents: Vec::new(),
         }
     }
 
@@ -50,9 +53,18 @@ impl Report {
         self.say(6, &printable(message));
     }
 
-    /// Messages about a document.
-    pub(crate) fn diagnostics(&mut self, diagnostics: Vec<Diagnostic>) {
-        for diagnostic in diagnostics {
+    /// The same, about a place in one of the documents that [`diagnostics`](Self::diagnostics) was about.
+    pub(crate) fn error_at(&mut self, position: Position, message: &str) {
+        let document = self.documents.get(usize::from(position.source));
+        let document = document.map_or("user-data", String::as_str);
+        let Position { line, column, .. } = position;
+        self.error(format!("{document}:{line}:{column}: {message}"));
+    }
+
+    /// Messages about documents.
+    pub(crate) fn diagnostics(&mut self, diagnostics: Diagnostics) {
+        self.documents = diagnostics.sources().to_vec();
+        for diagnostic in diagnostics.into_sorted() {
             match diagnostic.severity {
                 Severity::Error => self.error(diagnostic.to_string()),
                 Severity::Warning => self.warning(&diagnostic.to_string()),

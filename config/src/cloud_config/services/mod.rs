@@ -34,7 +34,15 @@ pub struct ServiceFile {
 
 const NOT_YET: &str = "this version does not support it";
 
-const KEELSON: &[&str] = &["services", "environment"];
+const KEELSON: &[&str] = &[
+    "services",
+    "environment",
+    "sysctl",
+    "modules",
+    "docker",
+    "network",
+    "ssh",
+];
 /// Keys of RancherOS 1.5 below `rancher` that are not applied.
 const RANCHER: &[(&str, &str)] = &[
     ("bootstrap", NOT_YET),
@@ -47,14 +55,11 @@ const RANCHER: &[(&str, &str)] = &[
     ("debug", NOT_YET),
     ("defaults", NOT_YET),
     ("disable", NOT_YET),
-    ("docker", NOT_YET),
     ("force_console_rebuild", "the console is fresh at each boot"),
     ("formatzero", NOT_YET),
     ("hypervisor_service", NOT_YET),
     ("log", NOT_YET),
-    ("modules", NOT_YET),
     ("mounts", NOT_YET),
-    ("network", NOT_YET),
     ("preload_wait", NOT_YET),
     ("registry_auths", NOT_YET),
     (
@@ -69,9 +74,7 @@ const RANCHER: &[(&str, &str)] = &[
         "there is no catalogue: use `keelson service enable URL`",
     ),
     ("shutdown_timeout", NOT_YET),
-    ("ssh", NOT_YET),
     ("state", NOT_YET),
-    ("sysctl", NOT_YET),
     ("system_docker", "the system engine is not a Docker"),
     ("upgrade", NOT_YET),
 ];

@@ -26,7 +26,7 @@ fn services_of_the_machine_become_a_compose_file() {
 #[test]
 fn rancheros_services_go_where_their_scope_says() {
     let (services, messages) = services(
-        "rancher:\n  environment: {TOKEN: s3, OTHER: x}\n  docker: {tls: true}\n  services:\n    agent:\n      image: corp/agent\n      net: host\n      volumes_from: [system-volumes]\n      labels: [io.rancher.os.scope=system, io.rancher.os.after=network]\n    nginx:\n      image: nginx:1\n      ports: ['80:80', \"443:443\"]\n      restart: always\n      environment: [TOKEN, A=b c, MISSING]\n      command: nginx -g 'daemon off;'\n      privileged: true\n      cpu_quota: 5\n    broken: {restart: always}\n",
+        "rancher:\n  environment: {TOKEN: s3, OTHER: x}\n  upgrade: {url: x}\n  services:\n    agent:\n      image: corp/agent\n      net: host\n      volumes_from: [system-volumes]\n      labels: [io.rancher.os.scope=system, io.rancher.os.after=network]\n    nginx:\n      image: nginx:1\n      ports: ['80:80', \"443:443\"]\n      restart: always\n      environment: [TOKEN, A=b c, MISSING]\n      command: nginx -g 'daemon off;'\n      privileged: true\n      cpu_quota: 5\n    broken: {restart: always}\n",
     );
     assert_eq!(
         services.files[0].text,
@@ -49,7 +49,7 @@ fn rancheros_services_go_where_their_scope_says() {
     assert_eq!(
         messages,
         [
-            "user-data:3:3: `docker` of `rancher` is not applied: this version does not support it",
+            "user-data:3:3: `upgrade` of `rancher` is not applied: this version does not support it",
             "user-data:8:7: rancher.services.agent.volumes_from: left out: name the directories under `volumes`",
             "user-data:17:7: rancher.services.nginx.cpu_quota: left out: `docker run` has nothing like it",
             "user-data:18:13: rancher.services.broken: there is no `image`; it is not started",

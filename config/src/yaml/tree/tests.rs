@@ -18,21 +18,15 @@ fn keys_and_values_know_their_position() {
     let Value::Mapping(top) = parsed.root.value else {
         panic!()
     };
-    assert_eq!(top[0].0.position, Position { line: 2, column: 1 });
+    assert_eq!(top[0].0.position, Position::new(2, 1));
     let Value::Sequence(users) = &top[0].1.value else {
         panic!()
     };
-    assert_eq!(users[0].position, Position { line: 3, column: 5 });
+    assert_eq!(users[0].position, Position::new(3, 5));
     let Value::Mapping(user) = &users[0].value else {
         panic!()
     };
-    assert_eq!(
-        user[0].1.position,
-        Position {
-            line: 3,
-            column: 11
-        }
-    );
+    assert_eq!(user[0].1.position, Position::new(3, 11));
 }
 
 #[test]
@@ -40,7 +34,7 @@ fn a_syntax_error_has_its_position() {
     let error = parse("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
     assert!(error.position.line >= 2, "{error:?}");
     let error = parse("a: 1\n\tb: 2\n").unwrap_err();
-    assert_eq!(error.position, Position { line: 2, column: 1 }, "{error:?}");
+    assert_eq!(error.position, Position::new(2, 1), "{error:?}");
     assert!(
         parse("a: {{ name }}\n")
             .unwrap_err()
@@ -56,7 +50,7 @@ fn the_last_of_two_equal_keys_wins_and_the_first_is_named() {
         parsed.overridden,
         [Key {
             text: "a".into(),
-            position: Position { line: 1, column: 1 }
+            position: Position::new(1, 1)
         }]
     );
     assert_eq!(entries("a: 1\nb: 2\na: 3\n").len(), 2);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use keelson_config::cloud_config::WriteFile;
 use keelson_config::instance::{APPEND_DIRECTORY, FILES_DIRECTORY};
-use keelson_config::{Diagnostics, Position};
+use keelson_config::shell::quote;
 use keelson_sys::durable::{Access, Tree};
 
-use super::Context;
+use super::{Context, Steps};
 use crate::accounts::Accounts;
 use crate::report::Report;
 use crate::state::{Place, Tier};
@@ -21,10 +21,21 @@ pub(super) fn apply(
     context: &Context<'_>,
     accounts: &Accounts,
     files: &[WriteFile],
+    steps: &mut Steps,
     report: &mut Report,
 ) {
     let (deferred, first): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.defer);
-    for file in first.into_iter().chain(deferred) {
+    for (place, file) in first.into_iter().chain(deferred).enumerate() {
+        let what = match file.append {
+            true => format!("addition {place} to {}", file.path),
+            false => format!("file {}", file.path),
+        };
+        let asked = asked(file);
+        if !steps.is_due(&what, &asked) {
+            steps.is_done(&what, &asked);
+            continue;
+        }
+        let errors = report.errors().len();
         let access = Access {
             mode: file.mode,
             uid: number(
@@ -45,7 +56,7 @@ pub(super) fn apply(
                 "write_files: no file can be kept at {}; it is not written",
                 file.path
             );
-            say(file.position, message, report);
+            report.error_at(file.position, &message);
             continue;
         };
         let in_home = std::ptr::eq(place.tree, &raw const context.state.home);
@@ -55,7 +66,43 @@ pub(super) fn apply(
         if let Err(error) = written {
             report.error(format!("write {}: {error}", file.path));
         }
+        if report.errors().len() == errors {
+            steps.is_done(&what, &asked);
+        }
     }
+}
+
+/// What tells one file's definition from another.
+fn asked(file: &WriteFile) -> Vec<u8> {
+    let mut asked = format!("{:o} {:?} {} ", file.mode, file.owner, file.append).into_bytes();
+    asked.extend_from_slice(&file.content);
+    asked
+}
+
+/// A script that fetches the files whose content is somewhere else; `None` when there are none.
+pub(super) fn fetching(files: &[WriteFile]) -> Option<Vec<u8>> {
+    let mut script =
+        String::from("#!/bin/sh\n# Files of write_files whose content is somewhere else.\n");
+    let empty = script.len();
+    for file in files {
+        let Some(source) = &file.source else {
+            continue;
+        };
+        let headers: String = source
+            .headers
+            .iter()
+            .map(|(name, value)| format!(" --header={}", quote(&format!("{name}: {value}"))))
+            .collect();
+        let path = quote(&file.path);
+        let new = quote(&format!("{}.fetched", file.path));
+        script.push_str(&format!(
+            "mkdir -p \"$(dirname {path})\" && wget -q --tries=3 --timeout=10{headers} -O {new} {uri} \\\n  && chmod {mode:04o} {new} && chown {owner} {new} && mv -f {new} {path} \\\n  || {{ rm -f {new}; echo \"write_files: {uri} was not fetched; \"{path}\" has the content beside it\" >&2; }}\n",
+            uri = quote(&source.uri),
+            mode = file.mode,
+            owner = quote(&format!("{}:{}", file.owner.user, file.owner.group)),
+        ));
+    }
+    (script.len() > empty).then(|| script.into_bytes())
 }
 
 /// The number of an owner; root's, and a message, when there is no such name.
@@ -65,15 +112,9 @@ fn number(found: Option<u32>, file: &WriteFile, name: &str, report: &mut Report)
             "write_files: {} shall be `{name}`'s, who does not exist; it is root's instead",
             file.path
         );
-        say(file.position, message, report);
+        report.error_at(file.position, &message);
     }
     found.unwrap_or(0)
-}
-
-fn say(position: Position, message: String, report: &mut Report) {
-    let mut diagnostics = Diagnostics::new("user-data");
-    diagnostics.error(position, message);
-    report.diagnostics(diagnostics.into_sorted());
 }
 
 fn write(config: &Tree, place: &Place<'_>, file: &WriteFile, access: Access) -> io::Result<()> {

@@ -1,58 +1,85 @@
-//! Applies a seed to the state partition.
+//! Applies a configuration to the state partition, at each boot.
 //!
-//! Everything is written before the record of the instance, so that a power cut in between has the whole applied again at
-//! the next boot; each step may therefore be repeated.
+//! What a configuration declares (names, keys, servers, services ...) is made so at each boot, and what it no longer declares is
+//! undone. What is done once for an instance (passwords, files, scripts) is done again only for a new instance, or where it
+//! was changed. All of it is written before the record of the instance, so that a power cut in between has the whole applied
+//! again at the next boot; each step may therefore be repeated.
 //!
-//! - [`users`]: users, groups, passwords, keys
+//! - [`users`]: users, groups, passwords
+//! - [`keys`]: SSH keys of users
 //! - [`files`]: files that a cloud-config writes
-//! - [`scripts`]: `runcmd` and user-data that is a script
+//! - [`scripts`]: `bootcmd`, `runcmd` and user-data that is a script
 //! - [`services`]: services of the machine's own
+//! - [`settings`]: time zone, time servers, certificates, kernel parameters, Docker, network
+//! - [`ssh`]: host keys and settings of sshd
 //! - [`names`]: the host's name
 
 mod files;
+mod keys;
 mod names;
 mod scripts;
 mod services;
+mod settings;
+mod ssh;
 mod users;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use keelson_config::CloudConfig;
 use keelson_config::instance::{
-    APPEND_DIRECTORY, FILES_DIRECTORY, INSTANCE_FILE, Instance, SCRIPTS_DIRECTORY, SSH_DIRECTORY,
+    APPEND_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, INSTANCE_FILE, Instance, SCRIPTS_DIRECTORY,
     USERS_DIRECTORY,
 };
-use keelson_config::{CloudConfig, Diagnostics, MetaData, UserData, meta_data, user_data};
+use keelson_config::sources::Source;
+use keelson_config::user_data::Script;
 use keelson_sys::durable::Access;
 use sha2::{Digest, Sha256};
 
 use crate::accounts::{Accounts, Day};
 use crate::report::Report;
-use crate::seed::Seed;
 use crate::state::State;
 
 /// The console's files of accounts are small.
 const MAX_ACCOUNT_FILE_BYTES: u64 = 4 * 1024 * 1024;
-const MAX_RECORD_BYTES: u64 = 64 * 1024;
-const HOST_KEYS: [&str; 3] = ["rsa", "ecdsa", "ed25519"];
+const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 
-/// What applying needs to know beside the seed.
+/// What applying needs to know beside the configuration.
 pub(crate) struct Context<'a> {
     /// Where to write.
     pub(crate) state: &'a State,
     /// The accounts that the console's image has.
     pub(crate) image_accounts: &'a Accounts,
+    /// `/etc` and `/usr/share/zoneinfo` of the console's image.
+    pub(crate) image: &'a Path,
     /// Today.
     pub(crate) today: Day,
+    /// This boot's id.
+    pub(crate) boot_id: &'a str,
 }
 
-/// What was done about a seed.
+/// What the machine shall be.
+pub(crate) struct Wanted {
+    /// What the data source says of it.
+    pub(crate) source: Source,
+    /// The settings of all layers.
+    pub(crate) config: CloudConfig,
+    /// Scripts of the user's and of vendors'.
+    pub(crate) scripts: Vec<Script>,
+    /// Scripts that run early at each boot.
+    pub(crate) boothooks: Vec<Script>,
+    /// Whether all of it could be read. If not, it is read again at the next boot: it may be corrected by then.
+    pub(crate) understood: bool,
+}
+
+/// What was done.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// This instance is configured already.
-    Known,
-    /// Applied; the host has this name now, when one was given.
-    Applied { hostname: Option<String> },
+pub(crate) struct Outcome {
+    /// Whether the machine was not this instance before.
+    pub(crate) is_new: bool,
+    /// The host has this name now, when one was given.
+    pub(crate) hostname: Option<String>,
 }
 
 /// The accounts on the state partition, with those of the image that are missing there.
@@ -72,121 +99,162 @@ pub(crate) fn accounts(context: &Context<'_>) -> io::Result<Accounts> {
     Ok(accounts)
 }
 
-/// Brings the accounts on the state partition up to the image's, and gives each person a home directory. Done at each boot.
-pub(crate) fn prepare(context: &Context<'_>, report: &mut Report) {
-    match accounts(context) {
-        Ok(accounts) => {
-            users::write_accounts(context, &accounts, report);
-            users::make_homes(context, &accounts, report);
-        }
-        Err(error) => report.error(format!("read the accounts in /state/config/users: {error}")),
-    }
-}
-
-/// Applies `seed` unless its instance is configured already.
-pub(crate) fn apply(context: &Context<'_>, seed: &Seed, report: &mut Report) -> Outcome {
-    if seed.meta_data.is_none() {
-        report.warning(&format!(
-            "{} has no meta-data; the instance-id is taken to be `nocloud`",
-            seed.device
-        ));
-    }
-    let mut diagnostics = Diagnostics::new("meta-data");
-    let meta = meta_data::parse(
-        seed.meta_data.as_deref().unwrap_or_default(),
-        &mut diagnostics,
-    );
-    report.diagnostics(diagnostics.into_sorted());
-    let bytes = seed.user_data.as_deref().unwrap_or_default();
-    let user_data_sha256 = hex::encode(Sha256::digest(bytes));
+/// Applies what is wanted.
+pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report) -> Outcome {
     let previous = known_instance(context.state, report);
-    if let Some(previous) = previous
+    let id = &wanted.source.instance_id;
+    let is_new = previous
         .as_ref()
-        .filter(|previous| previous.instance_id == meta.instance_id)
+        .is_none_or(|previous| previous.instance_id != *id);
+    let user_data = wanted.source.user_data.as_deref().unwrap_or_default();
+    let user_data_sha256 = digest(user_data);
+    if let Some(previous) = previous.as_ref().filter(|_| !is_new)
+        && previous.user_data_sha256 != user_data_sha256
     {
-        if previous.user_data_sha256 != user_data_sha256 {
-            report.warning(&format!(
-                "user-data has changed but instance-id is still `{}`, so it is not applied; give the seed a new instance-id",
-                meta.instance_id
-            ));
-        }
-        return Outcome::Known;
-    }
-    for other in &seed.others {
         report.warning(&format!(
-            "{other} is not applied: this version does not support it"
+            "user-data has changed but instance-id is still `{id}`: its settings are applied, its scripts are not run; give the seed a new instance-id to have all of it done"
         ));
     }
-    let mut diagnostics = Diagnostics::new("user-data");
-    let user_data = user_data::parse(bytes, &mut diagnostics);
-    report.diagnostics(diagnostics.into_sorted());
-    start_afresh(context.state, previous.is_some(), report);
-    let scripts = apply_all(context, &meta, &user_data, report);
-    let hostname = scripts.hostname;
-    // User-data that is not understood is read again at the next boot: it may be corrected by then.
-    if user_data != UserData::Broken && !scripts.failed {
-        let instance = Instance {
-            instance_id: meta.instance_id,
-            user_data_sha256,
-            scripts: scripts.name,
-        };
-        if let Err(error) = context.state.config.write(
-            Path::new(INSTANCE_FILE),
-            &instance.to_json(),
-            Access::root(0o644),
-        ) {
-            report.error(format!("write /state/config/{INSTANCE_FILE}: {error}"));
-        }
+    let mut steps = Steps {
+        is_new,
+        previous: previous
+            .as_ref()
+            .map(|previous| previous.done.clone())
+            .unwrap_or_default(),
+        done: BTreeMap::new(),
+    };
+    if is_new {
+        start_afresh(context.state, wanted, previous.is_some(), report);
+        steps.previous.clear();
     }
-    Outcome::Applied { hostname }
-}
-
-/// What the steps leave for the record.
-struct Applied {
-    hostname: Option<String>,
-    name: Option<String>,
-    failed: bool,
-}
-
-fn apply_all(
-    context: &Context<'_>,
-    meta: &MetaData,
-    user_data: &UserData,
-    report: &mut Report,
-) -> Applied {
-    let nothing = CloudConfig {
-        expire_passwords: true,
-        ..CloudConfig::default()
-    };
-    let config = match user_data {
-        UserData::CloudConfig(config) => config,
-        _ => &nothing,
-    };
+    let old_keys = previous.as_ref().map(|previous| previous.keys.clone());
     let before = report.errors().len();
-    let hostname = names::apply(context.state, config, meta, report);
+    let hostname = names::apply(context.state, &wanted.config, &wanted.source, report);
+    let mut keys = old_keys.clone().unwrap_or_default();
     let mut failed = false;
     match accounts(context) {
         Ok(mut accounts) => {
-            users::apply(context, &mut accounts, config, meta, report);
-            files::apply(context, &accounts, &config.write_files, report);
+            let users = users::apply(context, &mut accounts, &wanted.config, &mut steps, report);
+            let wanted_keys = keys::wanted(&accounts, &wanted.config, &wanted.source, &users);
+            keys = keys::apply(context, &accounts, wanted_keys, &keys, report);
+            files::apply(
+                context,
+                &accounts,
+                &wanted.config.write_files,
+                &mut steps,
+                report,
+            );
         }
         Err(error) => {
             report.error(format!("read the accounts in /state/config/users: {error}"));
             failed = true;
         }
     }
-    services::write(context.state, &config.services, report);
-    let name = scripts::write(context.state, &meta.instance_id, config, user_data, report);
+    services::apply(context.state, &wanted.config.services, report);
+    settings::apply(context, wanted, is_new, report);
+    ssh::apply(context.state, &wanted.config, report);
+    scripts::write_each_boot(context, wanted, report);
+    let scripts = match is_new {
+        true => scripts::write_instance(context.state, wanted, report),
+        false => previous
+            .as_ref()
+            .and_then(|previous| previous.scripts.clone()),
+    };
     // Whatever could not be written now may be writable at the next boot.
     failed |= report
         .errors()
         .iter()
         .skip(before)
         .any(|error| error.starts_with("write "));
-    Applied {
-        hostname,
-        name,
-        failed,
+    let outcome = Outcome { is_new, hostname };
+    if failed || (is_new && !wanted.understood) {
+        is_configured(context, report);
+        return outcome;
+    }
+    let instance = Instance {
+        instance_id: id.clone(),
+        // The one whose scripts were run.
+        user_data_sha256: match previous.filter(|_| !is_new) {
+            Some(previous) => previous.user_data_sha256,
+            None => user_data_sha256,
+        },
+        scripts,
+        done: steps.done,
+        keys,
+    };
+    let path = Path::new(INSTANCE_FILE);
+    let record = instance.to_json();
+    let there = context.state.config.read(path, MAX_RECORD_BYTES);
+    if !matches!(there, Ok(Some(found)) if found == record)
+        && let Err(error) = context
+            .state
+            .config
+            .write(path, &record, Access::root(0o600))
+    {
+        report.error(format!("write /state/config/{INSTANCE_FILE}: {error}"));
+    }
+    is_configured(context, report);
+    outcome
+}
+
+/// Tells the console that all is there.
+fn is_configured(context: &Context<'_>, report: &mut Report) {
+    let content = format!("{}\n", context.boot_id);
+    let path = Path::new(CONFIGURED_FILE);
+    replace(
+        context.state,
+        path,
+        Some(content.as_bytes()),
+        Access::root(0o644),
+        report,
+    );
+}
+
+/// What is done once for an instance, and what of it was done.
+pub(crate) struct Steps {
+    is_new: bool,
+    previous: BTreeMap<String, String>,
+    done: BTreeMap<String, String>,
+}
+
+impl Steps {
+    /// Whether `what` is due: the instance is new, or something else was asked for then.
+    pub(crate) fn is_due(&self, what: &str, asked: &[u8]) -> bool {
+        self.is_new
+            || self
+                .previous
+                .get(what)
+                .is_none_or(|done| *done != digest(asked))
+    }
+
+    /// It is done, now or earlier.
+    pub(crate) fn is_done(&mut self, what: &str, asked: &[u8]) {
+        self.done.insert(what.to_owned(), digest(asked));
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Replaces a file of the configuration unless it is the same already; `None` removes it.
+pub(crate) fn replace(
+    state: &State,
+    path: &Path,
+    content: Option<&[u8]>,
+    access: Access,
+    report: &mut Report,
+) {
+    let tree = &state.config;
+    let written = match content {
+        Some(content) => match tree.read(path, MAX_ACCOUNT_FILE_BYTES) {
+            Ok(Some(found)) if found == content => Ok(()),
+            _ => tree.write(path, content, access),
+        },
+        None => tree.remove(path),
+    };
+    if let Err(error) = written {
+        report.error(format!("write /state/config/{}: {error}", path.display()));
     }
 }
 
@@ -199,13 +267,13 @@ fn known_instance(state: &State, report: &mut Report) -> Option<Instance> {
         Ok(content) => Instance::from_json(&content?)
             .map_err(|error| {
                 report.error(format!(
-                    "read /state/config/{INSTANCE_FILE}: {error}; the seed is applied again"
+                    "read /state/config/{INSTANCE_FILE}: {error}; everything is applied again"
                 ))
             })
             .ok(),
         Err(error) => {
             report.error(format!(
-                "read /state/config/{INSTANCE_FILE}: {error}; the seed is applied again"
+                "read /state/config/{INSTANCE_FILE}: {error}; everything is applied again"
             ));
             None
         }
@@ -213,7 +281,7 @@ fn known_instance(state: &State, report: &mut Report) -> Option<Instance> {
 }
 
 /// Takes away what an earlier instance, or an interrupted first boot of this one, has left.
-fn start_afresh(state: &State, other_instance: bool, report: &mut Report) {
+fn start_afresh(state: &State, wanted: &Wanted, other_instance: bool, report: &mut Report) {
     for directory in [FILES_DIRECTORY, APPEND_DIRECTORY, SCRIPTS_DIRECTORY] {
         let path = state.config.path().join(directory);
         match std::fs::remove_dir_all(&path) {
@@ -222,18 +290,9 @@ fn start_afresh(state: &State, other_instance: bool, report: &mut Report) {
             Err(error) => report.error(format!("remove {}: {error}", path.display())),
         }
     }
-    services::remove(state, report);
-    if !other_instance {
-        return;
-    }
     // A copy of a machine must not have the first one's identity.
-    for kind in HOST_KEYS {
-        for suffix in ["", ".pub"] {
-            let path = Path::new(SSH_DIRECTORY).join(format!("ssh_host_{kind}_key{suffix}"));
-            if let Err(error) = state.config.remove(&path) {
-                report.error(format!("remove the host key {}: {error}", path.display()));
-            }
-        }
+    if other_instance && wanted.config.ssh.delete_host_keys {
+        ssh::remove_host_keys(state, report);
     }
 }
 

@@ -2,45 +2,42 @@
 
 use std::path::Path;
 
+use keelson_config::CloudConfig;
 use keelson_config::cloud_config::host_names;
 use keelson_config::instance::{FQDN_FILE, HOSTNAME_FILE};
-use keelson_config::{CloudConfig, MetaData};
+use keelson_config::sources::Source;
 use keelson_sys::durable::Access;
 
+use super::replace;
 use crate::report::Report;
 use crate::state::State;
 
-/// Keeps the host's name; gives it when there is one. User-data comes before meta-data.
+/// Keeps the host's name; gives it when there is one. The configuration comes before the data source.
 pub(super) fn apply(
     state: &State,
     config: &CloudConfig,
-    meta: &MetaData,
+    source: &Source,
     report: &mut Report,
 ) -> Option<String> {
+    if config.preserve_hostname {
+        return None;
+    }
     let (hostname, fqdn) = match &config.hostname {
         Some(hostname) => (Some(hostname.clone()), config.fqdn.clone()),
-        None => host_names(meta.local_hostname.clone(), None),
+        None => host_names(source.hostname.clone(), None),
     };
     let hostname = hostname?;
     let access = Access::root(0o644);
-    if let Err(error) = state.config.write(
+    let line = |name: &str| format!("{name}\n").into_bytes();
+    replace(
+        state,
         Path::new(HOSTNAME_FILE),
-        format!("{hostname}\n").as_bytes(),
+        Some(&line(&hostname)),
         access,
-    ) {
-        report.error(format!("write /state/config/{HOSTNAME_FILE}: {error}"));
-    }
-    let written = match fqdn {
-        Some(fqdn) => {
-            state
-                .config
-                .write(Path::new(FQDN_FILE), format!("{fqdn}\n").as_bytes(), access)
-        }
-        None => state.config.remove(Path::new(FQDN_FILE)),
-    };
-    if let Err(error) = written {
-        report.error(format!("write /state/config/{FQDN_FILE}: {error}"));
-    }
+        report,
+    );
+    let fqdn = fqdn.as_deref().map(line);
+    replace(state, Path::new(FQDN_FILE), fqdn.as_deref(), access, report);
     report.info(&format!("hostname is {hostname}"));
     Some(hostname)
 }

@@ -8,42 +8,49 @@ use keelson_config::cloud_config::Services;
 use keelson_config::instance::{SERVICES_DIRECTORY, SERVICES_ENVIRONMENT, SERVICES_PREFIX};
 use keelson_sys::durable::Access;
 
+use super::replace;
 use crate::report::Report;
 use crate::state::State;
 
 /// Variables may be secrets.
 const ENVIRONMENT_ACCESS: Access = Access::root(0o600);
 
-/// Writes the files.
-pub(super) fn write(state: &State, services: &Services, report: &mut Report) {
-    let mut files: Vec<(String, String, Access)> = services
+/// Writes the files, and removes those that the configuration no longer has; people's own stay.
+pub(super) fn apply(state: &State, services: &Services, report: &mut Report) {
+    let wanted: Vec<String> = services
         .files
         .iter()
-        .map(|file| {
-            (
-                format!("{}.yml", file.name),
-                file.text.clone(),
-                Access::root(0o644),
-            )
-        })
+        .map(|file| format!("{}.yml", file.name))
         .collect();
+    remove_others(state, &wanted, report);
+    let directory = Path::new(SERVICES_DIRECTORY);
+    for (name, file) in wanted.iter().zip(&services.files) {
+        let text = Some(file.text.as_bytes());
+        replace(
+            state,
+            &directory.join(name),
+            text,
+            Access::root(0o644),
+            report,
+        );
+    }
     if !services.environment.is_empty() {
         let lines = services.environment.iter();
-        let text = lines
+        let text: String = lines
             .map(|(name, value)| format!("{name}=\"{value}\"\n"))
             .collect();
-        files.push((SERVICES_ENVIRONMENT.to_owned(), text, ENVIRONMENT_ACCESS));
-    }
-    for (name, text, access) in files {
-        let path = Path::new(SERVICES_DIRECTORY).join(name);
-        if let Err(error) = state.config.write(&path, text.as_bytes(), access) {
-            report.error(format!("write /state/config/{}: {error}", path.display()));
-        }
+        let path = directory.join(SERVICES_ENVIRONMENT);
+        replace(
+            state,
+            &path,
+            Some(text.as_bytes()),
+            ENVIRONMENT_ACCESS,
+            report,
+        );
     }
 }
 
-/// Removes the files of an earlier instance; people's own stay.
-pub(super) fn remove(state: &State, report: &mut Report) {
+fn remove_others(state: &State, wanted: &[String], report: &mut Report) {
     let directory = state.config.path().join(SERVICES_DIRECTORY);
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
@@ -52,12 +59,12 @@ pub(super) fn remove(state: &State, report: &mut Report) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let is_ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(SERVICES_PREFIX));
-        let path = Path::new(SERVICES_DIRECTORY).join(&name);
-        if is_ours && let Err(error) = state.config.remove(&path) {
-            report.error(format!("remove {}: {error}", path.display()));
+        let is_ours = name.to_str().is_some_and(|name| {
+            name.starts_with(SERVICES_PREFIX) && !wanted.iter().any(|wanted| wanted == name)
+        });
+        if is_ours {
+            let path = Path::new(SERVICES_DIRECTORY).join(&name);
+            replace(state, &path, None, Access::root(0o644), report);
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use keelson_config::instance::{APPEND_DIRECTORY, FILES_DIRECTORY};
+use keelson_config::Diagnostics;
+use keelson_config::instance::{APPEND_DIRECTORY, FILES_DIRECTORY, LAYERS_DIRECTORY, SET_FILE};
+use keelson_config::sources::nocloud;
 
 use super::*;
+use crate::layers;
 
 const PASSWD: &str =
     "root:x:0:0:root:/root:/bin/bash\nkeelson:x:1000:1000::/home/keelson:/bin/bash\n";
@@ -23,9 +26,25 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        for directory in ["config", "home", "opt"] {
-            std::fs::create_dir_all(root.path().join("state").join(directory)).unwrap();
+        for directory in [
+            "state/config",
+            "state/home",
+            "state/opt",
+            "image/usr/share/zoneinfo/Europe",
+            "image/etc/ssl/certs",
+        ] {
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
         }
+        std::fs::write(
+            root.path().join("image/usr/share/zoneinfo/Europe/Berlin"),
+            "TZif",
+        )
+        .unwrap();
+        std::fs::write(
+            root.path().join("image/etc/ssl/certs/ca-certificates.crt"),
+            "everybody\n",
+        )
+        .unwrap();
         let state = State::open(root.path()).unwrap();
         let image = Accounts::read(|name| {
             let text = match name {
@@ -44,22 +63,37 @@ impl Machine {
     }
 
     fn boot(&self, instance_id: &str, user_data: &str) -> (Outcome, Vec<String>) {
-        let context = Context {
-            state: &self.state,
-            image_accounts: &self.image,
-            today: Day(20_000),
-        };
-        let seed = Seed {
-            device: "vdb".into(),
+        let files = nocloud::Files {
             user_data: Some(user_data.as_bytes().to_vec()),
             meta_data: Some(
                 format!("instance-id: {instance_id}\nlocal-hostname: from-meta\n").into_bytes(),
             ),
-            others: Vec::new(),
+            ..nocloud::Files::default()
+        };
+        self.boot_from(files, "")
+    }
+
+    fn boot_from(&self, files: nocloud::Files, command_line: &str) -> (Outcome, Vec<String>) {
+        let image = self.root.path().join("image");
+        let context = Context {
+            state: &self.state,
+            image_accounts: &self.image,
+            image: &image,
+            today: Day(20_000),
+            boot_id: "boot-1",
         };
         let mut report = Report::quiet();
-        prepare(&context, &mut report);
-        let outcome = apply(&context, &seed, &mut report);
+        let mut diagnostics = Diagnostics::new("");
+        let source = nocloud::read(files, "the seed on vdb", &mut diagnostics);
+        let wanted = layers::assemble(
+            &self.state,
+            source,
+            command_line,
+            &mut diagnostics,
+            &mut report,
+        );
+        report.diagnostics(diagnostics);
+        let outcome = apply(&context, &wanted, &mut report);
         (outcome, report.errors().to_vec())
     }
 
@@ -108,12 +142,7 @@ runcmd: [echo hello]
 fn a_seed_is_applied_whole_and_once() {
     let machine = Machine::new();
     let (outcome, errors) = machine.boot("i-1", SEED);
-    assert_eq!(
-        outcome,
-        Outcome::Applied {
-            hostname: Some("node".into())
-        }
-    );
+    assert_eq!(outcome, named(true, "node"));
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(
         errors[0].starts_with("user-data:19:5: write_files: /srv/a shall be `nobody-there`'s"),
@@ -174,13 +203,178 @@ fn a_seed_is_applied_whole_and_once() {
         (0o700, 0, 0)
     );
 
-    std::fs::write(machine.path("config/hostname"), "changed\n").unwrap();
-    assert_eq!(machine.boot("i-1", SEED).0, Outcome::Known);
+    // Again: what people changed since stays, and nothing is done twice.
+    let record = machine.text("config/instance.json");
+    std::fs::write(
+        machine.path(&format!("config/{FILES_DIRECTORY}/etc/motd")),
+        "mine\n",
+    )
+    .unwrap();
+    let before = machine.text("config/users/shadow");
+    let (outcome, errors) = machine.boot("i-1", SEED);
+    assert_eq!(outcome, named(false, "node"));
     assert_eq!(
-        machine.boot("i-1", "#cloud-config\nhostname: other\n").0,
-        Outcome::Known
+        errors.len(),
+        2,
+        "what was not done is said again: {errors:?}"
     );
-    assert_eq!(machine.text("config/hostname"), "changed\n");
+    assert_eq!(
+        machine.text(&format!("config/{FILES_DIRECTORY}/etc/motd")),
+        "mine\n"
+    );
+    assert_eq!(machine.text("config/users/shadow"), before);
+    assert_eq!(machine.text("config/instance.json"), record);
+}
+
+/// The host's name after a boot, and whether the instance was new.
+fn named(is_new: bool, name: &str) -> Outcome {
+    Outcome {
+        is_new,
+        hostname: Some(name.to_owned()),
+    }
+}
+
+#[test]
+fn settings_follow_the_configuration_and_scripts_do_not() {
+    let machine = Machine::new();
+    let first = "#cloud-config\nhostname: one\nssh_authorized_keys: [ssh-rsa A a, ssh-rsa B b]\nruncmd: [first]\nbootcmd: [early]\ntimezone: Europe/Berlin\n\
+        ntp: {servers: [ntp.example]}\nkeelson: {sysctl: {vm.swappiness: 5}, docker: {debug: true}, services: {web: {image: i}}}\n";
+    machine.boot("i-1", first);
+    let keys = "home/keelson/.ssh/authorized_keys";
+    std::fs::write(machine.path(keys), machine.text(keys) + "ssh-rsa M mine\n").unwrap();
+    assert_eq!(machine.text("config/files/etc/localtime"), "TZif");
+    assert_eq!(
+        machine.text("config/time/default.sources"),
+        "server ntp.example iburst\n"
+    );
+    assert!(
+        machine
+            .text("config/services/user-data-kernel.yml")
+            .contains("vm.swappiness=5")
+    );
+    assert!(
+        machine
+            .text("config/docker/daemon.json")
+            .contains("\"debug\": true")
+    );
+    assert!(
+        machine
+            .path("config/services/user-data-keelson.yml")
+            .exists()
+    );
+    assert_eq!(
+        machine.text("config/scripts/boot/01-bootcmd"),
+        "#!/bin/sh\nearly\n"
+    );
+    assert_eq!(machine.text("config/configured"), "boot-1\n");
+
+    let second =
+        "#cloud-config\nhostname: two\nssh_authorized_keys: [ssh-rsa B b]\nruncmd: [second]\n";
+    let (outcome, errors) = machine.boot("i-1", second);
+    assert_eq!((outcome, errors), (named(false, "two"), Vec::new()));
+    assert_eq!(machine.text(keys), "ssh-rsa B b\nssh-rsa M mine\n");
+    for gone in [
+        "files/etc/localtime",
+        "docker/daemon.json",
+        "services/user-data-keelson.yml",
+        "services/user-data-kernel.yml",
+        "time/default.sources",
+        "scripts/boot/01-bootcmd",
+    ] {
+        assert!(!machine.path("config").join(gone).exists(), "{gone}");
+    }
+    let instance = Instance::from_json(machine.text("config/instance.json").as_bytes()).unwrap();
+    let runcmd = format!("config/scripts/{}/runcmd", instance.scripts.unwrap());
+    assert_eq!(machine.text(&runcmd), "#!/bin/sh\nfirst\n");
+}
+
+#[test]
+fn all_layers_are_applied_in_their_order() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.path("config").join(LAYERS_DIRECTORY)).unwrap();
+    std::fs::write(
+        machine
+            .path("config")
+            .join(LAYERS_DIRECTORY)
+            .join("10-own.yml"),
+        "hostname: own\ntimezone: Europe/Berlin\n",
+    )
+    .unwrap();
+    std::fs::write(machine.path("config").join(SET_FILE), "hostname: set\n").unwrap();
+    let files = || nocloud::Files {
+        user_data: Some(b"#cloud-config\nhostname: user\n".to_vec()),
+        vendor_data: Some(b"#cloud-config\nhostname: vendor\nbootcmd: [v]\n".to_vec()),
+        network_config: Some(b"version: 2\nethernets: {e: {addresses: [192.0.2.5/24]}}\n".to_vec()),
+        ..nocloud::Files::default()
+    };
+    assert_eq!(machine.boot_from(files(), "").0, named(true, "set"));
+    assert_eq!(machine.text("config/files/etc/timezone"), "Europe/Berlin\n");
+    assert!(machine.path("config/scripts/boot/01-bootcmd").exists());
+    assert!(
+        machine
+            .text("config/network/config.json")
+            .contains("192.0.2.5/24")
+    );
+    let line = "ro cc.hostname=line keelson.network={version: 2, ethernets: {f: {dhcp4: true}}}";
+    assert_eq!(machine.boot_from(files(), line).0, named(false, "line"));
+    assert!(
+        !machine
+            .text("config/network/config.json")
+            .contains("192.0.2.5/24")
+    );
+}
+
+#[test]
+fn docker_keeps_what_others_set() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.path("config/docker")).unwrap();
+    std::fs::write(
+        machine.path("config/docker/daemon.json"),
+        "{\"labels\": [\"a=b\"]}",
+    )
+    .unwrap();
+    machine.boot(
+        "i-1",
+        "#cloud-config\nrancher: {docker: {bip: 172.20.0.1/16}}\n",
+    );
+    let text = machine.text("config/docker/daemon.json");
+    assert!(
+        text.contains("a=b") && text.contains("172.20.0.1/16"),
+        "{text}"
+    );
+    machine.boot("i-1", "#cloud-config\n{}\n");
+    let text = machine.text("config/docker/daemon.json");
+    assert!(
+        text.contains("a=b") && !text.contains("172.20.0.1/16"),
+        "{text}"
+    );
+}
+
+#[test]
+fn host_keys_and_certificates_are_the_users() {
+    let machine = Machine::new();
+    let text = "#cloud-config\nssh_keys: {ed25519_private: SECRET, rsa_private: RSA}\nkeelson: {ssh: {port: 2222}}\nca_certs: {trusted: [\"-----BEGIN CERTIFICATE-----\\nA\\n-----END CERTIFICATE-----\"]}\n";
+    assert_eq!(machine.boot("i-1", text).1, Vec::<String>::new());
+    assert_eq!(machine.text("config/ssh/ssh_host_ed25519_key"), "SECRET\n");
+    assert_eq!(
+        machine.access("config/ssh/ssh_host_ed25519_key"),
+        (0o600, 0, 0)
+    );
+    let settings = machine.text("config/ssh/sshd_config.d/50-cloud-config.conf");
+    assert_eq!(
+        settings,
+        "Port 2222\nHostKey /state/config/ssh/ssh_host_rsa_key\n"
+    );
+    assert!(
+        machine
+            .text("config/ca-certificates/configuration.crt")
+            .starts_with("-----BEGIN")
+    );
+    assert!(
+        machine
+            .text("config/files/etc/ssl/certs/ca-certificates.crt")
+            .starts_with("everybody\n-----BEGIN")
+    );
 }
 
 #[test]
@@ -210,15 +404,7 @@ fn another_instance_starts_without_the_first_ones_files_and_host_keys() {
     machine.boot("i-1", SEED);
     std::fs::write(machine.path("config/ssh/ssh_host_ed25519_key"), "secret").unwrap();
     let (outcome, errors) = machine.boot("i-2", "#cloud-config\n{}\n");
-    assert_eq!(
-        (outcome, errors),
-        (
-            Outcome::Applied {
-                hostname: Some("from-meta".into())
-            },
-            Vec::new()
-        )
-    );
+    assert_eq!((outcome, errors), (named(true, "from-meta"), Vec::new()));
     assert!(!machine.path("config/ssh/ssh_host_ed25519_key").exists());
     assert!(!machine.path("config/files").exists());
     assert!(!machine.path("config/fqdn").exists());
@@ -233,12 +419,7 @@ fn another_instance_starts_without_the_first_ones_files_and_host_keys() {
 fn broken_user_data_is_named_and_read_again_at_the_next_boot() {
     let machine = Machine::new();
     let (outcome, errors) = machine.boot("i-1", "#cloud-config\nhostname: a\n\tusers: []\n");
-    assert_eq!(
-        outcome,
-        Outcome::Applied {
-            hostname: Some("from-meta".into())
-        }
-    );
+    assert_eq!(outcome, named(true, "from-meta"));
     assert!(
         errors[0].starts_with("user-data:3:1: not valid YAML"),
         "{errors:?}"
@@ -246,9 +427,7 @@ fn broken_user_data_is_named_and_read_again_at_the_next_boot() {
     assert!(!machine.path("config/instance.json").exists());
     assert_eq!(
         machine.boot("i-1", "#cloud-config\nhostname: a\n").0,
-        Outcome::Applied {
-            hostname: Some("a".into())
-        }
+        named(true, "a")
     );
 }
 

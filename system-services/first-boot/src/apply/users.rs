@@ -1,49 +1,51 @@
-//! Users, groups, passwords and keys.
+//! Users, groups and passwords.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use keelson_config::CloudConfig;
 use keelson_config::cloud_config::{Secret, User, UserEntry, UserPassword};
-use keelson_config::instance::{SSH_DIRECTORY, USERS_DIRECTORY};
-use keelson_config::{CloudConfig, MetaData};
+use keelson_config::instance::USERS_DIRECTORY;
 use keelson_sys::durable::Access;
 
-use super::Context;
+use super::{Context, Steps, replace};
 use crate::accounts::{Accounts, Login};
 use crate::password;
 use crate::report::Report;
 
 /// The user that each machine has.
-const DEFAULT_USER: &str = "keelson";
+pub(super) const DEFAULT_USER: &str = "keelson";
 const DEFAULT_GROUPS: [&str; 3] = ["sudo", "docker", "system-docker"];
 const DEFAULT_SUDO: &str = "ALL=(ALL:ALL) NOPASSWD: ALL";
 const SUDOERS_FILE: &str = "sudoers";
-const SSHD_SETTINGS: &str = "sshd_config.d/50-cloud-config.conf";
-const MAX_KEYS_BYTES: u64 = 1024 * 1024;
-/// What root's keys say when root's login is not asked for is left out: root gets no keys then.
-const ROOT: &str = "root";
 
-/// Applies all that concerns users, and writes the accounts.
+/// The default user's name.
+pub(super) fn default_name(config: &CloudConfig) -> String {
+    let name = config.default_user.name.clone();
+    name.unwrap_or_else(|| DEFAULT_USER.to_owned())
+}
+
+/// Applies all that concerns users but their keys, and writes the accounts; gives the users that are declared.
 pub(super) fn apply(
     context: &Context<'_>,
     accounts: &mut Accounts,
     config: &CloudConfig,
-    meta: &MetaData,
+    steps: &mut Steps,
     report: &mut Report,
-) {
+) -> Vec<User> {
     for group in &config.groups {
-        for missing in accounts.apply_group(group) {
-            // A user of the same document is made below; cloud-init has this order too.
-            report.warning(&format!(
-                "user-data: `{missing}` is not put into the group `{}`: no such user yet",
-                group.name
-            ));
+        let (what, asked) = (format!("group {}", group.name), format!("{group:?}"));
+        if steps.is_due(&what, asked.as_bytes()) {
+            for missing in accounts.apply_group(group) {
+                // A user of the same document is made below; cloud-init has this order too.
+                report.warning(&format!(
+                    "user-data: `{missing}` is not put into the group `{}`: no such user yet",
+                    group.name
+                ));
+            }
         }
+        steps.is_done(&what, asked.as_bytes());
     }
-    let default_name = config
-        .default_user
-        .name
-        .clone()
-        .unwrap_or_else(|| DEFAULT_USER.to_owned());
+    let default_name = default_name(config);
     let default_entries = vec![UserEntry::Default];
     let mut users: Vec<User> = Vec::new();
     for entry in config.users.as_ref().unwrap_or(&default_entries) {
@@ -53,33 +55,37 @@ pub(super) fn apply(
         }
     }
     for user in &users {
-        apply_user(context, accounts, user, report);
+        // Where it stands in the document is not what is asked for; its password is asked for below.
+        let mut plain = user.clone();
+        plain.position = keelson_config::Position::default();
+        plain.ssh_authorized_keys.clear();
+        let secret = user.password.as_ref().map(secret_of);
+        let asked = format!("{plain:?}{}", secret.unwrap_or_default());
+        let what = format!("user {}", user.name);
+        if steps.is_due(&what, asked.as_bytes()) || accounts.login(&user.name).is_none() {
+            apply_user(context, accounts, user, report);
+        }
+        steps.is_done(&what, asked.as_bytes());
     }
-    set_passwords(context, accounts, config, &default_name, report);
+    set_passwords(context, accounts, config, &default_name, steps, report);
     write_accounts(context, accounts, report);
     make_homes(context, accounts, report);
     write_sudoers(context, &users, report);
-    write_ssh_settings(context, config, report);
+    users
+}
 
-    let keys_for = if accounts.login(&default_name).is_some() {
-        default_name.as_str()
-    } else {
-        DEFAULT_USER
-    };
-    let mut keys = config.ssh_authorized_keys.clone();
-    keys.extend(meta.public_keys.iter().cloned());
-    add_keys(context, accounts, keys_for, &keys, report);
-    if config.root_keys {
-        add_keys(context, accounts, ROOT, &keys, report);
+/// What tells one password from another.
+fn secret_of(password: &UserPassword) -> String {
+    match password {
+        UserPassword::Initial(hash) => hash.clone(),
+        UserPassword::Replace(secret) => text_of(secret).to_owned(),
     }
-    for user in &users {
-        add_keys(
-            context,
-            accounts,
-            &user.name,
-            &user.ssh_authorized_keys,
-            report,
-        );
+}
+
+fn text_of(secret: &Secret) -> &str {
+    match secret {
+        Secret::Plain(text) | Secret::Hashed(text) => text,
+        Secret::Random => "made up",
     }
 }
 
@@ -103,10 +109,7 @@ fn apply_user(context: &Context<'_>, accounts: &mut Accounts, user: &User, repor
     let name = user.name.as_str();
     let is_new = accounts.login(name).is_none();
     if let Err(message) = accounts.apply_user(user, context.today) {
-        report.error(format!(
-            "user-data:{}:{}: {message}",
-            user.position.line, user.position.column
-        ));
+        report.error_at(user.position, &message);
         if accounts.login(name).is_none() {
             return;
         }
@@ -132,21 +135,26 @@ fn set_passwords(
     accounts: &mut Accounts,
     config: &CloudConfig,
     default_name: &str,
+    steps: &mut Steps,
     report: &mut Report,
 ) {
-    let expire = config.expire_passwords;
-    if let Some(secret) = &config.password {
-        set_password(context, accounts, default_name, secret, expire, report);
-    }
-    for change in &config.password_changes {
-        set_password(
-            context,
-            accounts,
-            &change.name,
-            &change.secret,
-            expire,
-            report,
-        );
+    let of_default = config.password.iter().map(|secret| (default_name, secret));
+    let of_others = config.password_changes.iter();
+    let of_others = of_others.map(|change| (change.name.as_str(), &change.secret));
+    for (name, secret) in of_default.chain(of_others) {
+        let what = format!("password of {name}");
+        let asked = text_of(secret).as_bytes();
+        if steps.is_due(&what, asked) {
+            set_password(
+                context,
+                accounts,
+                name,
+                secret,
+                config.expire_passwords,
+                report,
+            );
+        }
+        steps.is_done(&what, asked);
     }
 }
 
@@ -194,24 +202,13 @@ pub(super) fn write_accounts(context: &Context<'_>, accounts: &Accounts, report:
             },
             false => Access::root(0o644),
         };
-        write_if_changed(context, &path, file.text.as_bytes(), access, report);
-    }
-}
-
-fn write_if_changed(
-    context: &Context<'_>,
-    path: &Path,
-    content: &[u8],
-    access: Access,
-    report: &mut Report,
-) {
-    let tree = &context.state.config;
-    if matches!(tree.read(path, super::MAX_ACCOUNT_FILE_BYTES), Ok(Some(found)) if found == content)
-    {
-        return;
-    }
-    if let Err(error) = tree.write(path, content, access) {
-        report.error(format!("write /state/config/{}: {error}", path.display()));
+        replace(
+            context.state,
+            &path,
+            Some(file.text.as_bytes()),
+            access,
+            report,
+        );
     }
 }
 
@@ -249,70 +246,6 @@ fn write_sudoers(context: &Context<'_>, users: &[User], report: &mut Report) {
         }
     }
     let path = Path::new(USERS_DIRECTORY).join(SUDOERS_FILE);
-    write_if_changed(context, &path, text.as_bytes(), Access::root(0o440), report);
-}
-
-fn write_ssh_settings(context: &Context<'_>, config: &CloudConfig, report: &mut Report) {
-    let Some(passwords) = config.ssh_password_login else {
-        return;
-    };
-    let text = format!(
-        "PasswordAuthentication {}\n",
-        if passwords { "yes" } else { "no" }
-    );
-    let path = Path::new(SSH_DIRECTORY).join(SSHD_SETTINGS);
-    write_if_changed(context, &path, text.as_bytes(), Access::root(0o644), report);
-}
-
-/// Adds `keys` to those that the user may log in with.
-fn add_keys(
-    context: &Context<'_>,
-    accounts: &Accounts,
-    name: &str,
-    keys: &[String],
-    report: &mut Report,
-) {
-    if keys.is_empty() {
-        return;
-    }
-    let Some(login) = accounts.login(name) else {
-        report.error(format!(
-            "user-data: the keys of `{name}` are not stored: there is no such user"
-        ));
-        return;
-    };
-    if let Err(error) = try_add_keys(context, &login, keys) {
-        report.error(format!("write the keys of `{name}`: {error}"));
-    }
-}
-
-fn try_add_keys(context: &Context<'_>, login: &Login, keys: &[String]) -> std::io::Result<()> {
-    let Some(home) = context.state.place(&login.home) else {
-        return Err(std::io::Error::other(format!(
-            "no file can be kept in {}",
-            login.home
-        )));
-    };
-    let own = |mode| Access {
-        mode,
-        uid: login.uid,
-        gid: login.gid,
-    };
-    home.tree.make_directory(&home.path, own(0o700))?;
-    home.tree
-        .make_directory(&home.path.join(".ssh"), own(0o700))?;
-    let path: PathBuf = home.path.join(".ssh/authorized_keys");
-    let found = home.tree.read(&path, MAX_KEYS_BYTES)?.unwrap_or_default();
-    let mut text = String::from_utf8_lossy(&found).into_owned();
-    for key in keys {
-        if text.lines().any(|line| line == key) {
-            continue;
-        }
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str(key);
-        text.push('\n');
-    }
-    home.tree.write(&path, text.as_bytes(), own(0o600))
+    let access = Access::root(0o440);
+    replace(context.state, &path, Some(text.as_bytes()), access, report);
 }

@@ -1,4 +1,4 @@
-//! FAT12, FAT16 and FAT32, read-only, root directory only (Microsoft FAT specification 1.03).
+//! FAT12, FAT16 and FAT32, read-only (Microsoft FAT specification 1.03).
 
 use std::io;
 
@@ -31,8 +31,18 @@ pub(super) struct Fat<'a, D> {
     root: Vec<u8>,
 }
 
-/// Opens the volume on `device` when it is FAT and bears `label`, in its root directory or its boot sector.
-pub(super) fn open<'a, D: ReadAt>(device: &'a D, label: &str) -> io::Result<Option<Fat<'a, D>>> {
+/// Opens the volume on `device` when it is FAT and bears one of `labels`, in its root directory or its boot sector; gives
+/// which.
+pub(super) fn open<'a, 'l, D: ReadAt>(
+    device: &'a D,
+    labels: &[&'l str],
+) -> io::Result<Option<(Fat<'a, D>, &'l str)>> {
+    let known = |found: &str| {
+        let mut labels = labels.iter();
+        labels
+            .find(|label| found.eq_ignore_ascii_case(label))
+            .copied()
+    };
     let boot = device.bytes_at(0, 512)?;
     let sector = usize::from(u16_at(&boot, 11));
     let sectors_per_cluster = usize::from(u8_at(&boot, 13));
@@ -81,13 +91,11 @@ pub(super) fn open<'a, D: ReadAt>(device: &'a D, label: &str) -> io::Result<Opti
     };
     fat.root = match root {
         Ok(root) => root,
-        Err(error) if boot_label.eq_ignore_ascii_case(label) => return Err(error),
+        Err(error) if known(&boot_label).is_some() => return Err(error),
         Err(_) => return Ok(None),
     };
-    let labelled = fat
-        .root_label()
-        .is_some_and(|found| found.eq_ignore_ascii_case(label));
-    Ok((labelled || boot_label.eq_ignore_ascii_case(label)).then_some(fat))
+    let label = fat.root_label().and_then(|found| known(&found));
+    Ok(label.or(known(&boot_label)).map(|label| (fat, label)))
 }
 
 /// The newer, wider field where the older one is zero.
@@ -139,55 +147,80 @@ impl<D: ReadAt> Fat<'_, D> {
         Ok((next < end).then_some(next))
     }
 
-    fn entries(&self) -> impl Iterator<Item = &[u8]> {
-        let used = |entry: &&[u8]| u8_at(entry, 0) != 0;
-        self.root
-            .chunks_exact(ENTRY_BYTES)
-            .take_while(used)
-            .filter(|entry| u8_at(entry, 0) != 0xe5)
-    }
-
     fn root_label(&self) -> Option<String> {
         let is_label = |entry: &&[u8]| {
             u8_at(entry, 11) != ATTRIBUTE_LONG_NAME && u8_at(entry, 11) & ATTRIBUTE_VOLUME != 0
         };
-        self.entries()
+        entries(&self.root)
             .find(is_label)
             .map(|entry| text_at(entry, 0, 11))
     }
 }
 
+/// The entries of a directory that are in use.
+fn entries(directory: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let used = |entry: &&[u8]| u8_at(entry, 0) != 0;
+    directory
+        .chunks_exact(ENTRY_BYTES)
+        .take_while(used)
+        .filter(|entry| u8_at(entry, 0) != 0xe5)
+}
+
+/// The entry of `name` in a directory, in any mix of capitals.
+fn entry<'d>(directory: &'d [u8], name: &str) -> Option<&'d [u8]> {
+    let mut long = LongName::default();
+    for entry in entries(directory) {
+        let attributes = u8_at(entry, 11);
+        if attributes == ATTRIBUTE_LONG_NAME {
+            long.add(entry);
+            continue;
+        }
+        let long_name = std::mem::take(&mut long).finish(entry);
+        if attributes & ATTRIBUTE_VOLUME != 0 {
+            continue;
+        }
+        let matches = |found: &str| found.eq_ignore_ascii_case(name);
+        if matches(&short_name(entry)) || long_name.is_some_and(|found| matches(&found)) {
+            return Some(entry);
+        }
+    }
+    None
+}
+
+impl<D: ReadAt> Fat<'_, D> {
+    fn first_cluster(&self, entry: &[u8]) -> u32 {
+        let high = match self.width {
+            Width::Bits32 => u32::from(u16_at(entry, 20)) << 16,
+            _ => 0,
+        };
+        high | u32::from(u16_at(entry, 26))
+    }
+}
+
 impl<D: ReadAt> Volume for Fat<'_, D> {
-    fn file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let mut long = LongName::default();
-        for entry in self.entries() {
-            let attributes = u8_at(entry, 11);
-            if attributes == ATTRIBUTE_LONG_NAME {
-                long.add(entry);
+    fn file(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        let mut directory = self.root.clone();
+        let mut names = path.split('/').peekable();
+        while let Some(name) = names.next() {
+            let Some(entry) = entry(&directory, name) else {
+                return Ok(None);
+            };
+            let is_directory = u8_at(entry, 11) & ATTRIBUTE_DIRECTORY != 0;
+            if is_directory != names.peek().is_some() {
+                return Ok(None);
+            }
+            let cluster = self.first_cluster(entry);
+            if is_directory {
+                directory = self.chain(cluster, MAX_DIRECTORY_BYTES)?;
                 continue;
             }
-            let long_name = std::mem::take(&mut long).finish(entry);
-            if attributes & (ATTRIBUTE_VOLUME | ATTRIBUTE_DIRECTORY) != 0 {
-                continue;
-            }
-            let matches = |found: &str| found.eq_ignore_ascii_case(name);
-            if !matches(&short_name(entry))
-                && !long_name.is_some_and(|long_name| matches(&long_name))
-            {
-                continue;
-            }
-            let size = check_size(name, u64::from(u32_at(entry, 28)))?;
+            let size = check_size(path, u64::from(u32_at(entry, 28)))?;
             if size == 0 {
                 return Ok(Some(Vec::new()));
             }
-            let high = if self.width == Width::Bits32 {
-                u32::from(u16_at(entry, 20)) << 16
-            } else {
-                0
-            };
-            let mut content = self.chain(high | u32::from(u16_at(entry, 26)), size)?;
+            let mut content = self.chain(cluster, size)?;
             if content.len() < size {
-                return Err(invalid(&format!("{name} ends too early")));
+                return Err(invalid(&format!("{path} ends too early")));
             }
             content.truncate(size);
             return Ok(Some(content));

@@ -1,19 +1,12 @@
-//! Every file of a corpus of public configurations, when `KEELSON_CORPUS` names one: none makes the reader panic, and
-//! what cloud-init was seen to make of them is what we make of them.
+//! Whole files.
 
 use std::path::{Path, PathBuf};
 
 use keelson_config::shell::script;
-use keelson_config::{Diagnostics, Severity, UserData, user_data};
+use keelson_config::{CloudConfig, Diagnostics};
 use serde_json::Value;
 
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("KEELSON_CORPUS").map(PathBuf::from);
-    if path.is_none() {
-        eprintln!("skipped: KEELSON_CORPUS is not set");
-    }
-    path
-}
+use super::{corpus, read};
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -40,18 +33,14 @@ fn no_file_of_the_corpus_makes_the_reader_panic() {
         forced.extend_from_slice(&bytes);
         for bytes in [&bytes, &forced] {
             let mut diagnostics = Diagnostics::new("user-data");
-            let read = user_data::parse(bytes, &mut diagnostics);
-            let messages = diagnostics.into_sorted();
-            assert!(
-                read != UserData::Broken
-                    || messages
-                        .iter()
-                        .any(|message| message.severity == Severity::Error),
-                "{path:?}"
-            );
-            with_header += usize::from(matches!(read, UserData::CloudConfig(_)));
+            let data = read(bytes, &mut diagnostics);
+            assert!(data.understood || diagnostics.has_errors(), "{path:?}");
+            with_header += usize::from(data.config.is_some());
+            if let Some(root) = &data.config {
+                let _ = CloudConfig::from_node(root, &mut diagnostics);
+            }
         }
-        let _ = keelson_config::meta_data::parse(&bytes, &mut Diagnostics::new("meta-data"));
+        let _ = keelson_config::meta_data::parse(&bytes, &mut Diagnostics::new(""));
     }
     println!("{} files, {with_header} read as cloud-config", found.len());
 }
@@ -68,7 +57,10 @@ fn effects_are_those_that_cloud_init_has() {
             continue;
         };
         let mut diagnostics = Diagnostics::new(path);
-        let UserData::CloudConfig(config) = user_data::parse(&bytes, &mut diagnostics) else {
+        let Some(root) = read(&bytes, &mut diagnostics).config else {
+            continue;
+        };
+        let Some(config) = CloudConfig::from_node(&root, &mut diagnostics) else {
             continue;
         };
         if let Some(wanted) = expected.get("runcmd_script").and_then(Value::as_str) {

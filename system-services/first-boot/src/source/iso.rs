@@ -1,4 +1,4 @@
-//! ISO 9660 with Rock Ridge or Joliet names, read-only, root directory only (ECMA-119; IEEE P1282).
+//! ISO 9660 with Rock Ridge or Joliet names, read-only (ECMA-119; IEEE P1282).
 
 use std::io;
 
@@ -32,10 +32,13 @@ struct Extent {
     bytes: u32,
 }
 
-/// Opens the volume on `device` when it is ISO 9660 and bears `label`.
-pub(super) fn open<'a, D: ReadAt>(device: &'a D, label: &str) -> io::Result<Option<Iso<'a, D>>> {
+/// Opens the volume on `device` when it is ISO 9660 and bears one of `labels`; gives which.
+pub(super) fn open<'a, 'l, D: ReadAt>(
+    device: &'a D,
+    labels: &[&'l str],
+) -> io::Result<Option<(Iso<'a, D>, &'l str)>> {
     let mut roots = Vec::new();
-    let mut labelled = false;
+    let mut label = None;
     for number in FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + MAX_DESCRIPTORS {
         let descriptor = match device.bytes_at(number * SECTOR_BYTES as u64, SECTOR_BYTES) {
             // The device ends before: it is something else, or its descriptors have no end.
@@ -55,9 +58,11 @@ pub(super) fn open<'a, D: ReadAt>(device: &'a D, label: &str) -> io::Result<Opti
             255 => break,
             _ => continue,
         };
-        labelled |= volume
-            .trim_end_matches([' ', '\0'])
-            .eq_ignore_ascii_case(label);
+        let volume = volume.trim_end_matches([' ', '\0']);
+        let mut known = labels.iter();
+        label = label.or(known
+            .find(|label| volume.eq_ignore_ascii_case(label))
+            .copied());
         roots.push((
             names,
             Extent {
@@ -66,7 +71,7 @@ pub(super) fn open<'a, D: ReadAt>(device: &'a D, label: &str) -> io::Result<Opti
             },
         ));
     }
-    Ok(labelled.then_some(Iso { device, roots }))
+    Ok(label.map(|label| (Iso { device, roots }, label)))
 }
 
 fn utf16(bytes: &[u8]) -> String {
@@ -85,15 +90,31 @@ impl<D: ReadAt> Iso<'_, D> {
         )
     }
 
-    /// Finds `name` in one root directory.
-    fn find(&self, names: Names, root: Extent, name: &str) -> io::Result<Option<Extent>> {
-        if root.bytes > MAX_DIRECTORY_BYTES {
-            return Err(invalid(
-                "the root directory is larger than a directory can be",
-            ));
+    /// How many bytes of each system use field are not Rock Ridge's: the root directory's own record says so.
+    fn skipped(&self, root: Extent) -> io::Result<usize> {
+        let start = Extent {
+            bytes: root.bytes.min(SECTOR_BYTES as u32),
+            ..root
+        };
+        let sector = self.content(start)?;
+        let record = sector.get(..usize::from(u8_at(&sector, 0)));
+        Ok(record
+            .and_then(|record| record.get(34..))
+            .map_or(0, suspension))
+    }
+
+    /// Finds `name`, a directory or a file, in a directory.
+    fn find(
+        &self,
+        names: Names,
+        directory: Extent,
+        skip: usize,
+        (name, is_directory): (&str, bool),
+    ) -> io::Result<Option<Extent>> {
+        if directory.bytes > MAX_DIRECTORY_BYTES {
+            return Err(invalid("a directory is larger than a directory can be"));
         }
-        let directory = self.content(root)?;
-        let mut skip = 0;
+        let directory = self.content(directory)?;
         for sector in directory.chunks(SECTOR_BYTES) {
             let mut rest = sector;
             // A record does not cross a sector's end; a length of zero fills the sector up.
@@ -107,10 +128,7 @@ impl<D: ReadAt> Iso<'_, D> {
                 let system_use = record
                     .get((33 + identifier_bytes).next_multiple_of(2)..)
                     .unwrap_or_default();
-                if identifier == [0] {
-                    skip = suspension(system_use);
-                }
-                if u8_at(record, 25) & FLAG_DIRECTORY != 0 {
+                if (u8_at(record, 25) & FLAG_DIRECTORY != 0) != is_directory {
                     continue;
                 }
                 let found = match names {
@@ -186,10 +204,20 @@ fn plain_name(identifier: &str) -> String {
 }
 
 impl<D: ReadAt> Volume for Iso<'_, D> {
-    fn file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    fn file(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         for (names, root) in &self.roots {
-            if let Some(extent) = self.find(*names, *root, name)? {
-                check_size(name, u64::from(extent.bytes))?;
+            let skip = match names {
+                Names::Primary => self.skipped(*root)?,
+                Names::Joliet => 0,
+            };
+            let mut found = Some(*root);
+            let mut parts = path.split('/').peekable();
+            while let (Some(directory), Some(part)) = (found, parts.next()) {
+                let wanted = (part, parts.peek().is_some());
+                found = self.find(*names, directory, skip, wanted)?;
+            }
+            if let Some(extent) = found {
+                check_size(path, u64::from(extent.bytes))?;
                 return self.content(extent).map(Some);
             }
         }

@@ -1,10 +1,11 @@
-//! Meta-data: what the data source says of the machine itself (NoCloud's `meta-data` file, YAML or JSON).
+//! NoCloud's meta-data: what the data source says of the machine itself, in YAML or JSON.
 
 use crate::MAX_DOCUMENT_BYTES;
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::yaml;
+use crate::yaml::{self, Fields};
+use serde_json::Value as Json;
 
 /// The instance when the data source names none, as in cloud-init.
 pub const DEFAULT_INSTANCE_ID: &str = "nocloud";
@@ -18,6 +19,8 @@ pub struct MetaData {
     pub local_hostname: Option<String>,
     /// Keys for the default user.
     pub public_keys: Vec<String>,
+    /// All that it says.
+    pub all: Json,
 }
 
 impl Default for MetaData {
@@ -26,6 +29,7 @@ impl Default for MetaData {
             instance_id: DEFAULT_INSTANCE_ID.to_owned(),
             local_hostname: None,
             public_keys: Vec::new(),
+            all: Json::Null,
         }
     }
 }
@@ -33,6 +37,7 @@ impl Default for MetaData {
 /// Reads meta-data. What cannot be understood is an error, and left at its default.
 pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
     let mut meta_data = MetaData::default();
+    let source = diagnostics.add_source("meta-data");
     if bytes.len() > MAX_DOCUMENT_BYTES {
         diagnostics.error(
             None,
@@ -44,7 +49,7 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
         diagnostics.error(None, "not UTF-8 text; nothing of it is applied");
         return meta_data;
     };
-    let root = match yaml::parse(text) {
+    let root = match yaml::parse_source(text, source) {
         Ok(parsed) => parsed.root,
         Err(error) => {
             diagnostics.error(
@@ -60,6 +65,7 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
     let Some(fields) = yaml::mapping("meta-data", &root, diagnostics) else {
         return meta_data;
     };
+    meta_data.all = yaml::to_json(&root);
     if let Some(id) = fields
         .get("instance-id")
         .and_then(|node| yaml::string("instance-id", node, diagnostics))
@@ -67,21 +73,24 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
     {
         id.trim().clone_into(&mut meta_data.instance_id);
     }
-    if let Some(node) = fields.get("local-hostname") {
-        let name = yaml::string("local-hostname", node, diagnostics);
-        meta_data.local_hostname = name.filter(|name| {
-            let valid = names::is_host(name);
-            if !valid {
-                diagnostics.error(
-                    node.position,
-                    format!("local-hostname: `{name}` is no host name"),
-                );
-            }
-            valid
-        });
-    }
+    meta_data.local_hostname = hostname(&fields, &["local-hostname", "hostname"], diagnostics);
     if let Some(node) = fields.get("public-keys") {
         meta_data.public_keys = authorized_keys("public-keys", node, diagnostics);
     }
     meta_data
+}
+
+/// The first of the keys that is there, when it is a name of a host.
+pub(super) fn hostname(
+    fields: &Fields<'_>,
+    keys: &[&str],
+    diagnostics: &mut Diagnostics,
+) -> Option<String> {
+    let (key, node) = keys.iter().find_map(|key| Some((*key, fields.get(key)?)))?;
+    let name = yaml::string(key, node, diagnostics)?;
+    let valid = names::is_host(&name);
+    if !valid {
+        diagnostics.error(node.position, format!("{key}: `{name}` is no host name"));
+    }
+    valid.then_some(name)
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::super::bytes;
 use super::*;
 
 impl ReadAt for Vec<u8> {
@@ -53,9 +54,13 @@ fn files(directory: &Path) {
 fn check(image: &[u8]) {
     let seed = read("vdb", &image.to_vec()).unwrap().expect("a seed");
     assert_eq!(seed.device, "vdb");
-    assert_eq!(seed.user_data.unwrap().len(), 14 + 7 * 2000);
-    assert_eq!(seed.meta_data.unwrap(), b"instance-id: i-1\n");
-    assert_eq!(seed.others, ["network-config"]);
+    let Files::NoCloud(files) = seed.files else {
+        panic!()
+    };
+    assert_eq!(files.user_data.unwrap().len(), 14 + 7 * 2000);
+    assert_eq!(files.meta_data.unwrap(), b"instance-id: i-1\n");
+    assert_eq!(files.network_config.unwrap(), b"version: 2\n");
+    assert_eq!(files.vendor_data, None);
 }
 
 fn fat_image(label: &str, kibibytes: &str, bits: &str) -> Option<Vec<u8>> {
@@ -112,6 +117,70 @@ fn iso_9660_is_read_with_rock_ridge_and_with_joliet_names() {
         if let Some(image) = iso_image(options) {
             check(&image);
         }
+    }
+}
+
+/// A config drive made by the tool with those options.
+fn config_drive_image(fat: bool) -> Option<Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    for version in ["2012-08-10", "2018-08-27", "latest", "2099-01-01"] {
+        let path = directory.path().join("openstack").join(version);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(
+            path.join("meta_data.json"),
+            format!("{{\"uuid\": \"{version}\"}}"),
+        )
+        .unwrap();
+    }
+    std::fs::write(
+        directory.path().join("openstack/2018-08-27/user_data"),
+        "#!/bin/sh\n",
+    )
+    .unwrap();
+    let made = match fat {
+        true => {
+            run(
+                "mkfs.vfat",
+                &["-C", "-n", "CONFIG-2", "seed", "2048"],
+                directory.path(),
+            ) && run(
+                "mcopy",
+                &["-s", "-i", "seed", "openstack", "::"],
+                directory.path(),
+            )
+        }
+        false => {
+            let options = [
+                "-as",
+                "mkisofs",
+                "-quiet",
+                "-o",
+                "seed",
+                "-V",
+                "config-2",
+                "-r",
+                "-J",
+                "-graft-points",
+                "openstack=openstack",
+            ];
+            run("xorriso", &options, directory.path())
+        }
+    };
+    made.then(|| std::fs::read(directory.path().join("seed")).unwrap())
+}
+
+#[test]
+fn a_config_drive_is_read_in_the_newest_version_that_is_understood() {
+    for fat in [true, false] {
+        let Some(image) = config_drive_image(fat) else {
+            return;
+        };
+        let found = read("vdb", &image).unwrap().expect("a config drive");
+        let mut diagnostics = Diagnostics::new("");
+        let source = found.read(&mut diagnostics).unwrap();
+        assert_eq!(source.instance_id, "2018-08-27");
+        assert_eq!(source.user_data.as_deref(), Some(&b"#!/bin/sh\n"[..]));
+        assert_eq!(source.place, "the config drive vdb");
     }
 }
 

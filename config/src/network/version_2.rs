@@ -1,0 +1,536 @@
+//! cloud-init's network-config version 2: netplan's format, all of it that Linux does without another program.
+
+use serde_json::Value as Json;
+
+use super::model::{
+    Bond, Bridge, Cidr, Interface, Kind, Match, Network, Overrides, Peer, Route, Rule, Tunnel,
+    Vlan, Vrf, WireGuard,
+};
+use super::values;
+use crate::diagnostic::Diagnostics;
+use crate::yaml::{self, Fields, Node, Value};
+
+/// Mappings of interfaces, by their kind.
+const SECTIONS: [&str; 7] = [
+    "ethernets",
+    "bonds",
+    "bridges",
+    "vlans",
+    "dummy-devices",
+    "tunnels",
+    "vrfs",
+];
+const OTHER_SECTIONS: [(&str, &str); 4] = [
+    ("wifis", "there is no wireless network here"),
+    ("modems", "there are no modems here"),
+    ("nm-devices", "there is no NetworkManager here"),
+    ("openvswitch", "there is no Open vSwitch here"),
+];
+/// Keys of any interface.
+const COMMON: [&str; 24] = [
+    "match",
+    "set-name",
+    "renderer",
+    "dhcp4",
+    "dhcp6",
+    "dhcp4-overrides",
+    "dhcp6-overrides",
+    "dhcp-identifier",
+    "addresses",
+    "gateway4",
+    "gateway6",
+    "nameservers",
+    "macaddress",
+    "mtu",
+    "accept-ra",
+    "ipv6-privacy",
+    "link-local",
+    "optional",
+    "optional-addresses",
+    "critical",
+    "routes",
+    "routing-policy",
+    "wakeonlan",
+    "ipv6-mtu",
+];
+
+/// Reads the mapping below `network`.
+pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Network> {
+    let known: Vec<&str> = SECTIONS
+        .into_iter()
+        .chain(["version", "renderer"])
+        .collect();
+    top.check(" of network-config", &known, &OTHER_SECTIONS, diagnostics);
+    let mut network = Network::default();
+    for section in SECTIONS {
+        let Some(node) = top.get(section) else {
+            continue;
+        };
+        let Some(all) = yaml::mapping(section, node, diagnostics) else {
+            continue;
+        };
+        for (key, node) in all.iter() {
+            let what = format!("{section}.{}", key.text);
+            let Some(fields) = yaml::mapping(&what, node, diagnostics) else {
+                continue;
+            };
+            let interface = interface(section, &key.text, &what, &fields, node, diagnostics);
+            network.interfaces.extend(interface);
+        }
+    }
+    Some(network)
+}
+
+fn interface(
+    section: &str,
+    name: &str,
+    what: &str,
+    fields: &Fields<'_>,
+    node: &Node,
+    diagnostics: &mut Diagnostics,
+) -> Option<Interface> {
+    let mut interface = Interface {
+        name: name.to_owned(),
+        ..Interface::default()
+    };
+    let own: &[&str] = match section {
+        "ethernets" => {
+            matches(&mut interface, what, fields, diagnostics);
+            &["virtual-function-count", "link", "emit-lldp"]
+        }
+        "bonds" => {
+            interface.kind = Kind::Bond(Bond {
+                members: members(what, fields, diagnostics),
+                params: parameters(what, fields, diagnostics),
+            });
+            &["interfaces", "parameters"]
+        }
+        "bridges" => {
+            interface.kind = Kind::Bridge(Bridge {
+                members: members(what, fields, diagnostics),
+                params: parameters(what, fields, diagnostics),
+            });
+            &["interfaces", "parameters"]
+        }
+        "vlans" => {
+            interface.kind = vlan(what, fields, node, diagnostics)?;
+            &["id", "link"]
+        }
+        "vrfs" => {
+            let Some(table) = values::number(what, fields, "table", diagnostics) else {
+                diagnostics.error(
+                    node.position,
+                    format!("{what}: `table` is missing; it is left out"),
+                );
+                return None;
+            };
+            interface.kind = Kind::Vrf(Vrf {
+                table,
+                members: members(what, fields, diagnostics),
+            });
+            &["table", "interfaces"]
+        }
+        "tunnels" => {
+            interface.kind = tunnel(what, fields, node, diagnostics)?;
+            &[
+                "mode", "local", "remote", "ttl", "key", "keys", "port", "mark", "peers", "id",
+                "link",
+            ]
+        }
+        _ => {
+            interface.kind = Kind::Dummy;
+            &[]
+        }
+    };
+    let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
+    fields.check(&format!(" of {what}"), &known, &[], diagnostics);
+    settings(&mut interface, what, fields, diagnostics);
+    Some(interface)
+}
+
+/// Which interface it is: the one of that name, unless `match` says otherwise.
+fn matches(
+    interface: &mut Interface,
+    what: &str,
+    fields: &Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) {
+    let found = fields
+        .get("match")
+        .and_then(|node| yaml::mapping("match", node, diagnostics));
+    match found {
+        Some(found) => {
+            found.check(
+                &format!(" of {what}.match"),
+                &["name", "macaddress", "driver", "path"],
+                &[],
+                diagnostics,
+            );
+            let name = found.get("name");
+            let name = name.and_then(|node| yaml::string("match.name", node, diagnostics));
+            let mac = found.get("macaddress");
+            let mac = mac.and_then(|node| values::mac("match.macaddress", node, diagnostics));
+            let driver = found.get("driver");
+            let driver = driver.map(|node| yaml::strings("match.driver", node, diagnostics));
+            interface.matches = Match {
+                name,
+                mac,
+                driver: driver.unwrap_or_default(),
+            };
+        }
+        None => interface.matches.name = Some(interface.name.clone()),
+    }
+    interface.set_name = fields
+        .get("set-name")
+        .and_then(|node| values::interface_name("set-name", node, diagnostics));
+}
+
+fn members(what: &str, fields: &Fields<'_>, diagnostics: &mut Diagnostics) -> Vec<String> {
+    let node = fields.get("interfaces");
+    node.map(|node| yaml::strings(&format!("{what}.interfaces"), node, diagnostics))
+        .unwrap_or_default()
+}
+
+/// Settings of a bond or a bridge, by netplan's names. A slip of netplan's own is a second name.
+fn parameters(
+    what: &str,
+    fields: &Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) -> std::collections::BTreeMap<String, Json> {
+    let node = fields.get("parameters");
+    let all = node.and_then(|node| yaml::mapping(&format!("{what}.parameters"), node, diagnostics));
+    let entries = all.iter().flat_map(Fields::iter);
+    entries
+        .map(|(key, node)| {
+            let name = match key.text.as_str() {
+                "gratuitious-arp" => "gratuitous-arp",
+                name => name,
+            };
+            (name.to_owned(), yaml::to_json(node))
+        })
+        .collect()
+}
+
+fn vlan(
+    what: &str,
+    fields: &Fields<'_>,
+    node: &Node,
+    diagnostics: &mut Diagnostics,
+) -> Option<Kind> {
+    let id = values::number::<u16>(what, fields, "id", diagnostics).filter(|id| *id <= 4094);
+    let link = fields
+        .get("link")
+        .and_then(|node| yaml::string("link", node, diagnostics));
+    let (Some(id), Some(link)) = (id, link) else {
+        let message = format!("{what}: `id` (0 to 4094) and `link` are needed; it is left out");
+        diagnostics.error(node.position, message);
+        return None;
+    };
+    Some(Kind::Vlan(Vlan { id, link }))
+}
+
+fn tunnel(
+    what: &str,
+    fields: &Fields<'_>,
+    node: &Node,
+    diagnostics: &mut Diagnostics,
+) -> Option<Kind> {
+    let text = |key: &str, diagnostics: &mut Diagnostics| {
+        let node = fields.get(key)?;
+        yaml::string(&format!("{what}.{key}"), node, diagnostics)
+    };
+    let Some(mode) = text("mode", diagnostics) else {
+        diagnostics.error(
+            node.position,
+            format!("{what}: `mode` is missing; it is left out"),
+        );
+        return None;
+    };
+    if mode == "wireguard" {
+        return wireguard(what, fields, node, diagnostics);
+    }
+    let address = |key: &str, diagnostics: &mut Diagnostics| {
+        let node = fields.get(key)?;
+        values::address(&format!("{what}.{key}"), node, diagnostics)
+    };
+    let id = values::number(what, fields, "id", diagnostics);
+    Some(Kind::Tunnel(Tunnel {
+        local: address("local", diagnostics),
+        remote: address("remote", diagnostics),
+        id: id.or_else(|| values::number(what, fields, "key", diagnostics)),
+        ttl: values::number(what, fields, "ttl", diagnostics),
+        port: values::number(what, fields, "port", diagnostics),
+        link: text("link", diagnostics),
+        mode,
+    }))
+}
+
+fn wireguard(
+    what: &str,
+    fields: &Fields<'_>,
+    node: &Node,
+    diagnostics: &mut Diagnostics,
+) -> Option<Kind> {
+    let keys = fields
+        .get("keys")
+        .and_then(|node| yaml::mapping("keys", node, diagnostics));
+    let key = fields
+        .get("key")
+        .or_else(|| keys.and_then(|keys| keys.get("private")));
+    let key = key.and_then(|node| yaml::string(&format!("{what}.key"), node, diagnostics));
+    let Some(key) = key else {
+        diagnostics.error(
+            node.position,
+            format!("{what}: `key` is missing; it is left out"),
+        );
+        return None;
+    };
+    let mut peers = Vec::new();
+    if let Some(list) = fields.get("peers") {
+        for item in yaml::list("peers", list, diagnostics).unwrap_or_default() {
+            let Some(fields) = yaml::mapping("peers", item, diagnostics) else {
+                continue;
+            };
+            let keys = fields
+                .get("keys")
+                .and_then(|node| yaml::mapping("keys", node, diagnostics));
+            let mut text = |fields: &Fields<'_>, key: &str| {
+                let node = fields.get(key)?;
+                yaml::string(key, node, diagnostics)
+            };
+            let public = keys.and_then(|keys| text(&keys, "public"));
+            let shared = keys.and_then(|keys| text(&keys, "shared"));
+            let endpoint = text(&fields, "endpoint");
+            let Some(public) = public else {
+                let message = format!("{what}: a peer needs `keys.public`; it is left out");
+                diagnostics.error(item.position, message);
+                continue;
+            };
+            let allowed = fields.get("allowed-ips");
+            peers.push(Peer {
+                public,
+                shared,
+                endpoint,
+                keepalive: values::number(what, &fields, "keepalive", diagnostics),
+                allowed: allowed
+                    .map(|node| cidrs("allowed-ips", node, diagnostics))
+                    .unwrap_or_default(),
+            });
+        }
+    }
+    Some(Kind::WireGuard(WireGuard {
+        key,
+        port: values::number(what, fields, "port", diagnostics),
+        mark: values::number(what, fields, "mark", diagnostics),
+        peers,
+    }))
+}
+
+/// What any interface may have.
+fn settings(
+    interface: &mut Interface,
+    what: &str,
+    fields: &Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) {
+    let truth = |key: &str, diagnostics: &mut Diagnostics| {
+        let node = fields.get(key)?;
+        yaml::boolean(&format!("{what}.{key}"), node, diagnostics)
+    };
+    interface.dhcp4 = truth("dhcp4", diagnostics).unwrap_or(false);
+    interface.dhcp6 = truth("dhcp6", diagnostics).unwrap_or(false);
+    interface.accept_ra = truth("accept-ra", diagnostics);
+    interface.ipv6_privacy = truth("ipv6-privacy", diagnostics);
+    interface.optional = truth("optional", diagnostics);
+    interface.wakeonlan = truth("wakeonlan", diagnostics);
+    interface.dhcp4_overrides = overrides("dhcp4-overrides", fields, diagnostics);
+    interface.dhcp6_overrides = overrides("dhcp6-overrides", fields, diagnostics);
+    interface.mtu = values::number(what, fields, "mtu", diagnostics);
+    interface.mac = fields
+        .get("macaddress")
+        .and_then(|node| values::mac("macaddress", node, diagnostics));
+    if let Some(node) = fields.get("link-local") {
+        let kinds = yaml::strings("link-local", node, diagnostics);
+        interface.link_local_ipv4 = kinds.iter().any(|kind| kind == "ipv4");
+    }
+    if let Some(node) = fields.get("addresses") {
+        interface.addresses = cidrs(&format!("{what}.addresses"), node, diagnostics);
+    }
+    if let Some(node) = fields.get("routes") {
+        for item in yaml::list("routes", node, diagnostics).unwrap_or_default() {
+            interface.routes.extend(route(what, item, diagnostics));
+        }
+    }
+    for key in ["gateway4", "gateway6"] {
+        let Some(node) = fields.get(key) else {
+            continue;
+        };
+        if let Some(via) = values::address(&format!("{what}.{key}"), node, diagnostics) {
+            let to = Cidr::everything(via.is_ipv6());
+            let mut routes = interface.routes.iter();
+            if !routes.any(|route| route.to == to && route.via == Some(via)) {
+                interface.routes.push(Route {
+                    to,
+                    via: Some(via),
+                    ..Route::default()
+                });
+            }
+        }
+    }
+    if let Some(node) = fields.get("nameservers")
+        && let Some(fields) = yaml::mapping("nameservers", node, diagnostics)
+    {
+        let (servers, search) = (fields.get("addresses"), fields.get("search"));
+        values::dns(&mut interface.dns, servers, search, diagnostics);
+    }
+    if let Some(node) = fields.get("routing-policy") {
+        for item in yaml::list("routing-policy", node, diagnostics).unwrap_or_default() {
+            interface.rules.extend(rule(what, item, diagnostics));
+        }
+    }
+}
+
+/// A list of addresses: text, or a mapping from an address to what is said of it.
+fn cidrs(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Vec<Cidr> {
+    let Some(items) = yaml::list(what, node, diagnostics) else {
+        return Vec::new();
+    };
+    let mut addresses = Vec::new();
+    for item in items {
+        let text = match &item.value {
+            Value::Mapping(entries) => entries.first().map(|(key, _)| key.text.clone()),
+            _ => yaml::string(what, item, diagnostics),
+        };
+        let Some(text) = text else { continue };
+        match values::cidr(&text, None, |version_6| if version_6 { 128 } else { 32 }) {
+            Ok(cidr) if !addresses.contains(&cidr) => {
+                if !text.contains('/') {
+                    let message =
+                        format!("{what}: `{text}` has no length of a prefix (`{cidr}` is taken)");
+                    diagnostics.warning(item.position, message);
+                }
+                addresses.push(cidr);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                diagnostics.error(item.position, format!("{what}: {error}; it is left out"))
+            }
+        }
+    }
+    addresses
+}
+
+fn overrides(key: &str, fields: &Fields<'_>, diagnostics: &mut Diagnostics) -> Overrides {
+    let known = [
+        "hostname",
+        "route-metric",
+        "send-hostname",
+        "use-dns",
+        "use-domains",
+        "use-hostname",
+        "use-mtu",
+        "use-ntp",
+        "use-routes",
+    ];
+    let all = fields
+        .get(key)
+        .and_then(|node| yaml::mapping(key, node, diagnostics));
+    let Some(all) = all else {
+        return Overrides::new();
+    };
+    all.check(&format!(" of {key}"), &known, &[], diagnostics);
+    let entries = all.iter();
+    entries
+        .map(|(key, node)| (key.text.clone(), yaml::to_json(node)))
+        .collect()
+}
+
+fn route(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Route> {
+    let fields = yaml::mapping("routes", item, diagnostics)?;
+    let known = [
+        "to",
+        "via",
+        "from",
+        "metric",
+        "on-link",
+        "table",
+        "type",
+        "scope",
+        "mtu",
+        "advertised-mss",
+        "congestion-window",
+        "advertised-receive-window",
+    ];
+    fields.check(&format!(" of {what}.routes"), &known, &[], diagnostics);
+    let address = |key: &str, diagnostics: &mut Diagnostics| {
+        let node = fields.get(key)?;
+        values::address(&format!("{what}.routes.{key}"), node, diagnostics)
+    };
+    let (via, from) = (address("via", diagnostics), address("from", diagnostics));
+    let to = fields
+        .get("to")
+        .and_then(|node| yaml::string("to", node, diagnostics));
+    let to = match to.as_deref() {
+        None | Some("default") => Cidr::everything(via.is_some_and(|via| via.is_ipv6())),
+        Some(text) => {
+            match values::cidr(text, None, |version_6| if version_6 { 128 } else { 32 }) {
+                Ok(cidr) => cidr,
+                Err(error) => {
+                    let message = format!("{what}.routes: {error}; it is left out");
+                    diagnostics.error(item.position, message);
+                    return None;
+                }
+            }
+        }
+    };
+    let on_link = fields
+        .get("on-link")
+        .and_then(|node| yaml::boolean("on-link", node, diagnostics));
+    let mut text = |key: &str| {
+        let node = fields.get(key)?;
+        yaml::string(key, node, diagnostics)
+    };
+    let (kind, scope) = (text("type"), text("scope"));
+    Some(Route {
+        to: to.network(),
+        via,
+        from,
+        on_link: on_link.unwrap_or(false),
+        kind,
+        scope,
+        metric: values::number(what, &fields, "metric", diagnostics),
+        table: values::number(what, &fields, "table", diagnostics),
+        mtu: values::number(what, &fields, "mtu", diagnostics),
+    })
+}
+
+fn rule(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Rule> {
+    let fields = yaml::mapping("routing-policy", item, diagnostics)?;
+    let known = ["from", "to", "table", "priority", "mark", "type-of-service"];
+    fields.check(
+        &format!(" of {what}.routing-policy"),
+        &known,
+        &[],
+        diagnostics,
+    );
+    let network = |key: &str, diagnostics: &mut Diagnostics| {
+        let node = fields.get(key)?;
+        let text = yaml::string(key, node, diagnostics)?;
+        match text.parse() {
+            Ok(cidr) => Some(cidr),
+            Err(error) => {
+                let message = format!("{what}.routing-policy.{key}: {error}");
+                diagnostics.error(node.position, message);
+                None
+            }
+        }
+    };
+    Some(Rule {
+        from: network("from", diagnostics),
+        to: network("to", diagnostics),
+        table: values::number(what, &fields, "table", diagnostics),
+        priority: values::number(what, &fields, "priority", diagnostics),
+        mark: values::number(what, &fields, "mark", diagnostics),
+        tos: values::number(what, &fields, "type-of-service", diagnostics),
+    })
+}

@@ -1,0 +1,198 @@
+//! Settings that other services read: written where each looks.
+
+use std::fs;
+use std::path::Path;
+
+use keelson_config::cloud_config::{CaCertificates, Ntp};
+use keelson_config::instance::{
+    CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, TIME_DIRECTORY,
+};
+use keelson_config::network::Network;
+use keelson_sys::durable::Access;
+use serde_json::{Map, Value as Json};
+
+use super::{Context, Wanted, replace};
+use crate::report::Report;
+
+/// Certificates of everybody's authorities, in the console's image.
+const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+const DOCKER_SETTINGS: &str = "docker/daemon.json";
+/// Keys of daemon.json that the configuration set last, so that they can be taken away.
+const DOCKER_GIVEN: &str = "docker/.from-configuration.json";
+const MAX_DOCKER_BYTES: u64 = 1024 * 1024;
+const READABLE: Access = Access::root(0o644);
+
+/// Writes all of them.
+pub(super) fn apply(context: &Context<'_>, wanted: &Wanted, is_new: bool, report: &mut Report) {
+    let system = &wanted.config.system;
+    timezone(context, system.timezone.as_deref(), report);
+    let locale = system.locale.as_ref();
+    let locale = locale.map(|locale| format!("LANG={locale}\n"));
+    laid(
+        context,
+        "etc/default/locale",
+        locale.as_deref().map(str::as_bytes),
+        report,
+    );
+    let sources = system.ntp.as_ref().map(time_sources);
+    // In place of the image's own of that name.
+    let path = Path::new(TIME_DIRECTORY).join("default.sources");
+    let text = sources.as_deref().map(str::as_bytes);
+    replace(context.state, &path, text, READABLE, report);
+    certificates(context, &system.ca_certificates, report);
+    docker(context, &system.docker, report);
+    network(context, wanted, report);
+    if is_new {
+        let seeds = [&wanted.source.random_seed, &system.random_seed];
+        for seed in seeds.into_iter().flatten() {
+            if let Err(error) = fs::write("/dev/urandom", seed) {
+                report.warning(&format!("random_seed: write to /dev/urandom: {error}"));
+            }
+        }
+    }
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.flat_map(|line| [line, "\n".to_owned()]).collect()
+}
+
+/// A file of the console's root.
+fn laid(context: &Context<'_>, path: &str, content: Option<&[u8]>, report: &mut Report) {
+    let path = Path::new(FILES_DIRECTORY).join(path);
+    replace(context.state, &path, content, READABLE, report);
+}
+
+/// The time zone's own file, from the console's image.
+fn timezone(context: &Context<'_>, name: Option<&str>, report: &mut Report) {
+    let zone = name.and_then(|name| {
+        let path = context.image.join("usr/share/zoneinfo").join(name);
+        fs::read(&path)
+            .map_err(|error| {
+                report.error(format!(
+                    "timezone: there is no `{name}`: {}: {error}; the clock shows UTC",
+                    path.display()
+                ));
+            })
+            .ok()
+    });
+    laid(context, "etc/localtime", zone.as_deref(), report);
+    let name = name
+        .filter(|_| zone.is_some())
+        .map(|name| format!("{name}\n"));
+    laid(
+        context,
+        "etc/timezone",
+        name.as_deref().map(str::as_bytes),
+        report,
+    );
+}
+
+/// Sources of chrony (chrony.conf(5), `sourcedir`).
+fn time_sources(ntp: &Ntp) -> String {
+    if !ntp.enabled {
+        return String::new();
+    }
+    let mut text = String::new();
+    for (word, list) in [
+        ("server", &ntp.servers),
+        ("pool", &ntp.pools),
+        ("peer", &ntp.peers),
+    ] {
+        for host in list {
+            text.push_str(&format!("{word} {host} iburst\n"));
+        }
+    }
+    text
+}
+
+/// The user's authorities, for the engines; and with everybody's, for the console.
+fn certificates(context: &Context<'_>, certificates: &CaCertificates, report: &mut Report) {
+    let own = lines(
+        certificates
+            .trusted
+            .iter()
+            .map(|text| text.trim().to_owned()),
+    );
+    let path = Path::new(CERTIFICATES_DIRECTORY).join("configuration.crt");
+    let content = (!own.is_empty()).then_some(own.as_bytes());
+    replace(context.state, &path, content, READABLE, report);
+    if own.is_empty() && !certificates.only {
+        return laid(context, BUNDLE, None, report);
+    }
+    let everybody = match certificates.only {
+        true => String::new(),
+        false => fs::read_to_string(context.image.join(BUNDLE)).unwrap_or_else(|error| {
+            report.error(format!("read {BUNDLE} of the console: {error}"));
+            String::new()
+        }),
+    };
+    laid(context, BUNDLE, Some((everybody + &own).as_bytes()), report);
+}
+
+/// Docker's settings: those of the configuration over what stands in the file by other hands.
+fn docker(context: &Context<'_>, wanted: &Map<String, Json>, report: &mut Report) {
+    let read = |path: &str| {
+        let content = context.state.config.read(Path::new(path), MAX_DOCKER_BYTES);
+        let keys = content.ok().flatten();
+        keys.map(|bytes| serde_json::from_slice::<Map<String, Json>>(&bytes))
+    };
+    let given = match read(DOCKER_GIVEN) {
+        Some(Ok(given)) => given,
+        _ => Map::new(),
+    };
+    if given == *wanted {
+        return;
+    }
+    let mut keys = match read(DOCKER_SETTINGS) {
+        Some(Ok(keys)) => keys,
+        None => Map::new(),
+        Some(Err(error)) => {
+            return report.error(format!(
+                "/state/config/{DOCKER_SETTINGS}: {error}; the settings of the configuration are not added"
+            ));
+        }
+    };
+    keys.retain(|name, value| given.get(name) != Some(value));
+    keys.extend(wanted.clone());
+    let text = |keys: &Map<String, Json>| {
+        let json = serde_json::to_string_pretty(keys).unwrap_or_default();
+        (!keys.is_empty()).then_some(json + "\n")
+    };
+    for (path, keys) in [(DOCKER_SETTINGS, &keys), (DOCKER_GIVEN, wanted)] {
+        let content = text(keys);
+        let content = content.as_deref().map(str::as_bytes);
+        replace(context.state, Path::new(path), content, READABLE, report);
+    }
+}
+
+/// The network: as the configuration says, or else as the data source does; name servers of `resolv_conf` come first.
+fn network(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
+    let network = wanted
+        .config
+        .network
+        .as_ref()
+        .or(wanted.source.network.as_ref());
+    let resolver = wanted.config.system.resolver.as_ref();
+    let network = match (network, resolver) {
+        (None, None) => None,
+        (network, resolver) => {
+            // Only name servers are said: every interface still asks DHCP.
+            let mut network = network.cloned().unwrap_or_else(Network::dhcp_everywhere);
+            if let Some(resolver) = resolver {
+                let later = std::mem::replace(&mut network.global_dns, resolver.clone());
+                network.global_dns.servers.extend(later.servers);
+                network.global_dns.search.extend(later.search);
+            }
+            Some(network)
+        }
+    };
+    let json = network.and_then(|network| serde_json::to_vec_pretty(&network).ok());
+    let access = Access::root(0o600);
+    replace(
+        context.state,
+        Path::new(NETWORK_FILE),
+        json.as_deref(),
+        access,
+        report,
+    );
+}
