@@ -46,6 +46,13 @@ pub(crate) struct Options {
     pub(crate) complaints: Vec<String>,
 }
 
+/// Modules that would make interfaces that nobody asked for, in place of those that are asked for.
+const DEFAULTS: [(&str, &str); 3] = [
+    ("bonding", "max_bonds=0"),
+    ("dummy", "numdummies=0"),
+    ("ifb", "numifbs=0"),
+];
+
 impl Options {
     /// Reads the text of /proc/cmdline. A later word wins over an earlier one; what is not ours is left alone.
     pub(crate) fn parse(text: &str) -> Self {
@@ -119,7 +126,8 @@ impl Options {
                 }
                 good
             }
-            _ => false,
+            // First-boot's, which has the others and says what it does not know.
+            _ => true,
         };
         if !understood {
             self.complaints.push(format!(
@@ -128,14 +136,18 @@ impl Options {
         }
     }
 
-    /// The parameters for a module, as finit_module(2) takes them. `-` and `_` are the same.
+    /// The parameters for a module, as finit_module(2) takes them: [`DEFAULTS`], then those of the command line, of which the
+    /// kernel heeds the later one. `-` and `_` are the same.
     pub(crate) fn parameters_of(&self, module: &str) -> String {
         let module = module.replace('-', "_");
-        let settings: Vec<&str> = self
+        let defaults = DEFAULTS.iter().filter(|(name, _)| *name == module);
+        let given = self
             .module_parameters
             .iter()
-            .filter(|(name, _)| *name == module)
-            .map(|(_, setting)| setting.as_str())
+            .filter(|(name, _)| *name == module);
+        let settings: Vec<&str> = defaults
+            .map(|(_, setting)| *setting)
+            .chain(given.map(|(_, setting)| setting.as_str()))
             .collect();
         settings.join(" ")
     }
@@ -241,7 +253,6 @@ mod tests {
             "keelson.state=PARTLABEL=",
             "keelson.rescue=yes",
             "keelson.hostname=-a",
-            "keelson.unheard=1",
         ] {
             assert_eq!(
                 Options::parse(word).complaints,
@@ -272,6 +283,8 @@ mod tests {
         assert_eq!(options.parameters_of("dm-verity"), "prefetch_cluster=8 c");
         assert_eq!(options.parameters_of("a"), "b=x y");
         assert_eq!(options.parameters_of("virtio_blk"), "");
+        let own = Options::parse("dummy.numdummies=2");
+        assert_eq!(own.parameters_of("dummy"), "numdummies=0 numdummies=2");
     }
 
     #[test]

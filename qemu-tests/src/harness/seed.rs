@@ -15,6 +15,8 @@ pub const HOSTNAME: &str = "timber";
 pub const PASSWORD: &str = "oak and tar";
 /// [`PASSWORD`], SHA-512-crypt.
 const PASSWORD_HASH: &str = "$6$keelsontest$5g5vYXYZleyJiiY4ZB/SFOFoNP1T8mtDquzNawoh1vxkZ3EKRjfWjTDmvQj9NGjbcR.OUT8.HVDykJuSfbXJR.";
+/// The meta-data of most tests.
+pub const META_DATA: &str = "instance-id: keelson-test\n";
 const TOOL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The user-data of most tests: hostname, key and password of the default user.
@@ -30,7 +32,15 @@ pub fn usual(public_key: &str) -> String {
 /// # Errors
 /// When mtools fails.
 pub fn fat(dir: &Path, user_data: &str) -> Result<PathBuf> {
-    let files = write_files(dir, user_data)?;
+    fat_of(dir, &[("user-data", user_data), ("meta-data", META_DATA)])
+}
+
+/// The same with these files, by name and content.
+///
+/// # Errors
+/// When mtools fails.
+pub fn fat_of(dir: &Path, contents: &[(&str, &str)]) -> Result<PathBuf> {
+    let files = write_files(dir, contents)?;
     let image = dir.join("seed.img");
     process::check(
         Command::new("truncate").args(["-s", "1M"]).arg(&image),
@@ -59,7 +69,7 @@ pub fn fat(dir: &Path, user_data: &str) -> Result<PathBuf> {
 /// # Errors
 /// When xorriso fails.
 pub fn iso(dir: &Path, user_data: &str) -> Result<PathBuf> {
-    let files = write_files(dir, user_data)?;
+    let files = write_files(dir, &[("user-data", user_data), ("meta-data", META_DATA)])?;
     let image = dir.join("seed.iso");
     let mut command = Command::new("xorriso");
     command
@@ -70,11 +80,12 @@ pub fn iso(dir: &Path, user_data: &str) -> Result<PathBuf> {
     Ok(image)
 }
 
-fn write_files(dir: &Path, user_data: &str) -> Result<[PathBuf; 2]> {
-    let files = [dir.join("user-data"), dir.join("meta-data")];
-    let meta_data = "instance-id: keelson-test\n";
-    for (path, content) in files.iter().zip([user_data, meta_data]) {
-        fs::write(path, content).with_context(|| format!("writing {}", path.display()))?;
+fn write_files(dir: &Path, contents: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for (name, content) in contents {
+        let path = dir.join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        files.push(path);
     }
     Ok(files)
 }

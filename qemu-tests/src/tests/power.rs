@@ -84,7 +84,7 @@ pub(super) fn a_reboot_keeps_containers_images_volumes_host_keys_logs_and_hostna
 
     // What the seed brought must last without it.
     machine.disks.truncate(1);
-    let (vm, ssh) = lab.boot(&machine)?;
+    let (_vm, ssh) = lab.boot(&machine)?;
     Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     ensure!(ssh.host_key()? == host_key, "the SSH host key has changed");
     let hostname = ssh.check("hostname")?;

@@ -73,7 +73,7 @@ pub(super) fn every_file_reported_written_is_there_after_power_cuts(lab: &mut La
         reported.extend(new);
     }
     next_overlay(&mut machine, lab.dir(), cuts + 1)?;
-    let (vm, ssh) = lab.boot(&machine)?;
+    let (_vm, ssh) = lab.boot(&machine)?;
     verify(&ssh, &reported)?;
     let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     ensure!(
@@ -118,7 +118,7 @@ pub(super) fn an_image_is_there_whole_or_not_at_all_after_power_cuts_while_it_is
         vm.cut_power();
     }
     next_overlay(&mut machine, lab.dir(), cuts + 1)?;
-    let (vm, ssh) = lab.boot(&machine)?;
+    let (_vm, ssh) = lab.boot(&machine)?;
     has_image(&ssh, &name, reported)?;
     // What was kept of earlier pulls is as good as what comes from the registry.
     let _forwarded = ssh.reverse(registry.port)?;

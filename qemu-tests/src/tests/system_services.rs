@@ -393,7 +393,7 @@ rancher:
     let mut machine = lab.machine()?;
     machine.disks.truncate(1);
     let machine = machine.with_raw(&seed::fat(lab.dir(), &user_data)?);
-    let (vm, ssh) = lab.boot(&machine)?;
+    let (_vm, ssh) = lab.boot(&machine)?;
     let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     for name in ["knot", "splice"] {
         let state = &status.service(name)?.state;

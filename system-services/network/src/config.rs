@@ -1,44 +1,46 @@
-//! Declared state: which interfaces are ours and how each gets its addresses.
+//! Declared state: which interfaces are ours and what each shall be.
 //!
-//! Rules are tried in order and the first that selects an interface decides; an interface that no rule selects is left
-//! alone. What declares it besides the default (the network section of a cloud-config) only has to make this type.
+//! Without a configuration every wired interface asks DHCP. With one, an interface that nothing in it fits is left alone.
+
+use keelson_config::network::{Cidr, Dns, Interface, Kind, Network, Overrides, Route, Rule};
 
 use crate::links::Link;
 
 /// The whole declared state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
-    /// Tried in order.
+    network: Option<Network>,
+}
+
+/// What an interface shall be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// Its name in the configuration.
+    pub id: String,
+    /// The name that it gets.
+    pub set_name: Option<String>,
+    /// How it asks DHCP; `None` does not.
+    pub dhcp4: Option<DhcpSettings>,
+    /// Addresses of its own.
+    pub addresses: Vec<Cidr>,
+    /// Routes over it.
+    pub routes: Vec<Route>,
+    /// Policy rules.
     pub rules: Vec<Rule>,
-}
-
-/// What holds for the interfaces that it selects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// Which interfaces.
-    pub select: Select,
-    /// How they get their IPv4 address.
-    pub ipv4: Ipv4Method,
-}
-
-/// Selects interfaces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Select {
-    /// Every wired interface of the machine itself.
-    Wired,
-    /// The one with this name.
-    Name(String),
-    /// The one with this hardware address.
-    HardwareAddress([u8; 6]),
-}
-
-/// How an interface gets its IPv4 address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ipv4Method {
-    /// From a DHCP server.
-    Dhcp(DhcpSettings),
-    /// Not at all; the link is brought up all the same.
-    None,
+    /// Name servers that are reached over it.
+    pub dns: Dns,
+    /// Largest packet; the card's own or DHCP's otherwise.
+    pub mtu: Option<u32>,
+    /// Hardware address that it gets.
+    pub mac: Option<[u8; 6]>,
+    /// The bond, bridge or VRF that it is a part of.
+    pub controller: Option<String>,
+    /// The routing table of that VRF.
+    pub table: Option<u32>,
+    /// Whether router advertisements are heeded.
+    pub accept_ra: Option<bool>,
+    /// Whether addresses change for privacy.
+    pub ipv6_privacy: Option<bool>,
 }
 
 /// What of a DHCP server's answer is used.
@@ -50,6 +52,16 @@ pub struct DhcpSettings {
     pub use_mtu: bool,
     /// Offer the server's host name to the machine.
     pub use_hostname: bool,
+    /// Tell the server the machine's name.
+    pub send_hostname: bool,
+    /// Ask its name servers.
+    pub use_dns: bool,
+    /// Search its domains.
+    pub use_domains: bool,
+    /// Ask its time servers.
+    pub use_ntp: bool,
+    /// Take its routes.
+    pub use_routes: bool,
 }
 
 impl Default for DhcpSettings {
@@ -58,6 +70,11 @@ impl Default for DhcpSettings {
             metric: None,
             use_mtu: true,
             use_hostname: true,
+            send_hostname: true,
+            use_dns: true,
+            use_domains: true,
+            use_ntp: true,
+            use_routes: true,
         }
     }
 }
@@ -69,77 +86,325 @@ impl DhcpSettings {
         self.metric
             .unwrap_or_else(|| 1000_u32.saturating_add(index))
     }
-}
 
-impl Default for Config {
-    /// DHCPv4 on every wired interface.
-    fn default() -> Self {
+    fn from_overrides(overrides: &Overrides) -> Self {
+        let truth = |name: &str| overrides.get(name).and_then(serde_json::Value::as_bool);
+        let metric = overrides
+            .get("route-metric")
+            .and_then(serde_json::Value::as_u64);
         Self {
-            rules: vec![Rule {
-                select: Select::Wired,
-                ipv4: Ipv4Method::Dhcp(DhcpSettings::default()),
-            }],
+            metric: metric.and_then(|metric| u32::try_from(metric).ok()),
+            use_mtu: truth("use-mtu").unwrap_or(true),
+            use_hostname: truth("use-hostname").unwrap_or(true),
+            send_hostname: truth("send-hostname").unwrap_or(true),
+            use_dns: truth("use-dns").unwrap_or(true),
+            use_domains: truth("use-domains").unwrap_or(true),
+            use_ntp: truth("use-ntp").unwrap_or(true),
+            use_routes: truth("use-routes").unwrap_or(true),
         }
     }
 }
 
 impl Config {
-    /// The rule that holds for a link; `wired` says whether it is a wired interface of the machine itself.
-    pub fn rule_for(&self, link: &Link, wired: bool) -> Option<&Rule> {
-        self.rules.iter().find(|rule| match &rule.select {
-            Select::Wired => wired,
-            Select::Name(name) => *name == link.name,
-            Select::HardwareAddress(address) => *address == link.hardware_address,
-        })
+    /// What is declared; `None` when nothing is.
+    pub fn new(network: Option<Network>) -> Self {
+        Self { network }
     }
+
+    fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        let network = self.network.iter().filter(|network| !network.disabled);
+        network.flat_map(|network| &network.interfaces)
+    }
+
+    /// Interfaces that are made rather than found.
+    pub fn virtuals(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces()
+            .filter(|interface| !matches!(interface.kind, Kind::Physical | Kind::Loopback))
+    }
+
+    /// Name servers that no interface has of its own.
+    pub fn global_dns(&self) -> Dns {
+        let network = self.network.as_ref();
+        network
+            .map(|network| network.global_dns.clone())
+            .unwrap_or_default()
+    }
+
+    /// What holds for a link; `wired` says whether it is a wired interface of the machine itself. `None` leaves it alone. The
+    /// second value names another part of the configuration that fits as well, when none fits better.
+    pub fn settings_for(&self, link: &Link, wired: bool) -> (Option<Settings>, Option<&str>) {
+        let Some(network) = &self.network else {
+            let settings = Settings {
+                dhcp4: Some(DhcpSettings::default()),
+                ..Settings::default()
+            };
+            return (wired.then_some(settings), None);
+        };
+        let mut fitting: Vec<(u32, &Interface)> = self
+            .interfaces()
+            .filter_map(|interface| Some((fit(interface, link)?, interface)))
+            .collect();
+        // Of two that fit alike the earlier one counts.
+        fitting.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        let Some((score, interface)) = fitting.first() else {
+            return (None, None);
+        };
+        let other = fitting.get(1).filter(|(other, _)| other == score);
+        let settings = self.settings_of(interface, link, network);
+        (Some(settings), other.map(|(_, other)| other.name.as_str()))
+    }
+
+    fn settings_of(&self, interface: &Interface, link: &Link, network: &Network) -> Settings {
+        let (controller, table) = self.controller_of(interface, link);
+        let mut routes = interface.routes.clone();
+        // A route of nobody's own is over the interface in whose network its next hop is.
+        routes.extend(network.global_routes.iter().filter_map(|route| {
+            let via = route.via?;
+            let mut networks = interface.addresses.iter();
+            networks
+                .any(|cidr| cidr.contains(via))
+                .then(|| route.clone())
+        }));
+        let wants_dhcp = interface.dhcp4 && controller.is_none();
+        Settings {
+            id: interface.name.clone(),
+            set_name: interface.set_name.clone(),
+            dhcp4: wants_dhcp.then(|| DhcpSettings::from_overrides(&interface.dhcp4_overrides)),
+            addresses: interface.addresses.clone(),
+            routes,
+            rules: interface.rules.clone(),
+            dns: interface.dns.clone(),
+            mtu: interface.mtu,
+            mac: interface.mac.as_deref().and_then(parse_mac),
+            controller,
+            table,
+            accept_ra: interface.accept_ra.or(interface.dhcp6.then_some(true)),
+            ipv6_privacy: interface.ipv6_privacy,
+        }
+    }
+
+    /// What the interface is a part of, by the interface's name in the configuration or its own; and the table of a VRF.
+    fn controller_of(&self, interface: &Interface, link: &Link) -> (Option<String>, Option<u32>) {
+        for other in self.interfaces() {
+            let (members, table, is_switch) = match &other.kind {
+                Kind::Bond(bond) => (&bond.members, None, true),
+                Kind::Bridge(bridge) => (&bridge.members, None, true),
+                Kind::Vrf(vrf) => (&vrf.members, Some(vrf.table), false),
+                _ => continue,
+            };
+            if members
+                .iter()
+                .any(|name| *name == interface.name || *name == link.name)
+            {
+                // A member of a VRF has addresses of its own, and its routes are in the VRF's table.
+                let _ = is_switch;
+                return (Some(other.name.clone()), table);
+            }
+        }
+        (None, None)
+    }
+}
+
+/// How well an interface of the configuration fits a link; `None` when it does not.
+fn fit(interface: &Interface, link: &Link) -> Option<u32> {
+    match interface.kind {
+        Kind::Physical => {}
+        Kind::Loopback => return (link.name == "lo").then_some(64),
+        _ => return (link.name == interface.name).then_some(64),
+    }
+    let mut score = 0;
+    if let Some(name) = &interface.matches.name {
+        if *name == link.name {
+            score += 8;
+        } else if glob(name, &link.name) && link.has_device {
+            score += 1;
+        } else {
+            return None;
+        }
+    }
+    if let Some(mac) = &interface.matches.mac {
+        let own = link.mac();
+        if *mac == own {
+            score += 32;
+        } else if glob(mac, &own) && link.has_device {
+            score += 16;
+        } else {
+            return None;
+        }
+    }
+    let drivers = &interface.matches.driver;
+    if !drivers.is_empty() {
+        if !drivers.iter().any(|driver| glob(driver, &link.driver)) {
+            return None;
+        }
+        score += 2;
+    }
+    // A VLAN has the hardware address of the interface below it.
+    let is_made = !link.kind.is_empty() && link.kind != "veth";
+    (score > 0 && !is_made).then_some(score)
+}
+
+/// Whether `text` fits a pattern of a shell: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
+    fits(&pattern, &text)
+}
+
+fn fits(pattern: &[char], text: &[char]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some(('*', rest)) => {
+            (0..=text.len()).any(|skip| fits(rest, text.get(skip..).unwrap_or_default()))
+        }
+        Some((first, rest)) => {
+            let Some((letter, others)) = text.split_first() else {
+                return false;
+            };
+            match (first, rest.iter().position(|letter| *letter == ']')) {
+                ('?', _) => fits(rest, others),
+                ('[', Some(end)) => {
+                    let class = rest.get(..end).unwrap_or_default();
+                    let (negated, class) = match class.split_first() {
+                        Some(('!' | '^', class)) => (true, class),
+                        _ => (false, class),
+                    };
+                    in_class(class, *letter) != negated
+                        && fits(rest.get(end + 1..).unwrap_or_default(), others)
+                }
+                _ => first == letter && fits(rest, others),
+            }
+        }
+    }
+}
+
+fn in_class(class: &[char], letter: char) -> bool {
+    let mut rest = class;
+    while let Some((first, others)) = rest.split_first() {
+        if let ['-', last, ..] = others {
+            if (*first..=*last).contains(&letter) {
+                return true;
+            }
+            rest = others.get(2..).unwrap_or_default();
+        } else {
+            if *first == letter {
+                return true;
+            }
+            rest = others;
+        }
+    }
+    false
+}
+
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes?.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keelson_config::{Diagnostics, network, yaml};
 
-    #[test]
-    fn the_default_takes_wired_links_and_no_others() {
-        let link = Link {
+    fn config(text: &str) -> Config {
+        let mut diagnostics = Diagnostics::new("");
+        let root = yaml::parse(text).unwrap().root;
+        Config::new(network::parse(&root, &mut diagnostics))
+    }
+
+    fn link(name: &str) -> Link {
+        Link {
             index: 2,
-            name: "eth0".into(),
+            name: name.into(),
+            ethernet: true,
+            has_device: true,
+            hardware_address: [0x52, 0x54, 0, 0, 0, 1],
+            driver: "virtio_net".into(),
             ..Link::default()
-        };
-        let config = Config::default();
-        assert!(matches!(
-            config.rule_for(&link, true).unwrap().ipv4,
-            Ipv4Method::Dhcp(_)
-        ));
-        assert_eq!(config.rule_for(&link, false), None);
+        }
     }
 
     #[test]
-    fn the_first_rule_that_selects_a_link_decides() {
-        let off = Rule {
-            select: Select::Name("eth1".into()),
-            ipv4: Ipv4Method::None,
+    fn without_a_configuration_wired_links_ask_dhcp_and_no_others() {
+        let config = Config::default();
+        let (settings, _) = config.settings_for(&link("eth0"), true);
+        assert!(settings.unwrap().dhcp4.is_some());
+        assert_eq!(config.settings_for(&link("eth0"), false).0, None);
+    }
+
+    #[test]
+    fn the_most_specific_part_counts_and_equals_are_named() {
+        let config = config(
+            "version: 2\nethernets:\n  all: {match: {name: 'e*'}, dhcp4: true}\n  one: {match: {macaddress: '52:54:00:00:00:01'}, addresses: [192.0.2.1/24]}\n  named: {match: {name: eth9}, mtu: 1400}\n  virtio: {match: {name: 'e*', driver: 'virtio*'}, dhcp4: true}\n",
+        );
+        let of = |name: &str, mac: u8| {
+            let link = Link {
+                hardware_address: [0x52, 0x54, 0, 0, 0, mac],
+                ..link(name)
+            };
+            config
+                .settings_for(&link, true)
+                .0
+                .map(|settings| settings.id)
         };
-        let mut config = Config::default();
-        config.rules.insert(0, off.clone());
-        let link = |name: &str| Link {
-            name: name.into(),
-            ..Link::default()
+        assert_eq!(of("eth0", 1).as_deref(), Some("one"));
+        assert_eq!(of("eth9", 2).as_deref(), Some("named"));
+        assert_eq!(of("eth1", 2).as_deref(), Some("virtio"));
+        assert_eq!(of("wlan0", 2), None);
+        let both = super::tests::config(
+            "version: 2\nethernets: {a: {match: {name: 'e*'}}, b: {match: {name: 'et*'}}}\n",
+        );
+        let (settings, other) = both.settings_for(&link("eth0"), true);
+        assert_eq!((settings.unwrap().id.as_str(), other), ("a", Some("b")));
+    }
+
+    #[test]
+    fn globs_are_those_of_a_shell_and_spare_what_has_no_device() {
+        assert!(glob("en*", "enp0s1") && glob("eth[0-3]", "eth2") && glob("e?h0", "eth0"));
+        assert!(!glob("eth[!0]", "eth0") && !glob("eth", "eth0"));
+        let config = config("version: 2\nethernets: {all: {match: {name: '*'}, dhcp4: true}}\n");
+        let veth = Link {
+            has_device: false,
+            ..link("veth12")
         };
-        assert_eq!(config.rule_for(&link("eth1"), true), Some(&off));
-        assert_ne!(config.rule_for(&link("eth0"), true), Some(&off));
+        assert_eq!(config.settings_for(&veth, false).0, None);
+    }
+
+    #[test]
+    fn members_have_controllers_and_no_dhcp_of_their_own() {
+        let config = config(
+            "version: 2\nethernets: {card: {match: {name: eth0}, dhcp4: true}}\nbonds: {b: {interfaces: [card], dhcp4: true}}\nvrfs: {v: {table: 7, interfaces: [b]}}\n",
+        );
+        let (card, _) = config.settings_for(&link("eth0"), true);
+        let card = card.unwrap();
+        assert_eq!((card.controller.as_deref(), card.dhcp4), (Some("b"), None));
+        let (bond, _) = config.settings_for(
+            &Link {
+                kind: "bond".into(),
+                ..link("b")
+            },
+            false,
+        );
+        assert_eq!(bond.unwrap().table, Some(7));
+        assert_eq!(config.virtuals().count(), 2);
     }
 
     #[test]
     fn earlier_interfaces_are_preferred_unless_a_metric_is_given() {
         let settings = DhcpSettings::default();
         assert!(settings.metric_for(2) < settings.metric_for(3));
-        assert_eq!(
-            DhcpSettings {
-                metric: Some(7),
-                ..settings
-            }
-            .metric_for(3),
-            7
+        let config = config(
+            "version: 2\nethernets: {eth0: {dhcp4: true, dhcp4-overrides: {route-metric: 7, use-dns: no}}}\n",
         );
+        let settings = config
+            .settings_for(&link("eth0"), true)
+            .0
+            .unwrap()
+            .dhcp4
+            .unwrap();
+        assert_eq!((settings.metric_for(3), settings.use_dns), (7, false));
     }
 }

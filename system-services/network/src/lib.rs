@@ -5,7 +5,8 @@
 //! - [`config`]: which interfaces are ours and how they get their addresses
 //! - [`links`]: network interfaces as the kernel describes them; which are wired
 //! - [`dhcp4`]: the DHCPv4 client: codec, state machine, sockets, saved leases
-//! - [`ipv4`]: what an interface should look like, and what to change to get there; pure
+//! - [`ipv4`]: what an interface should look like that has a lease, and what to change to get there; pure
+//! - [`declared`]: the same for what the configuration says
 //! - [`kernel`]: the same over rtnetlink
 //! - [`resolver`]: resolv.conf and lists of time servers
 //! - [`service`]: the event loop that ties the above together
@@ -14,6 +15,7 @@
 
 pub mod bridge;
 pub mod config;
+pub mod declared;
 pub mod dhcp4;
 pub mod files;
 pub mod ipv4;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+
+/// Marks interfaces that this service made (`IFLA_IFALIAS`).
+pub const OURS: &str = "keelson-network";
 
 /// One network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +26,16 @@ pub struct Link {
     pub carrier: bool,
     /// It is part of a bridge or a bond, which has the addresses in its stead.
     pub enslaved: bool,
+    /// The index of what it is a part of.
+    pub controller: Option<u32>,
+    /// It was made by this service.
+    pub ours: bool,
+    /// What the kernel calls its kind (`bond`, `vlan`); empty for a card.
+    pub kind: String,
+    /// A card, or a hypervisor's device, is behind it.
+    pub has_device: bool,
+    /// The kernel's driver for that.
+    pub driver: String,
 }
 
 impl Link {
@@ -40,7 +53,18 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Controller(index) => link.enslaved = *index != 0,
+                LinkAttribute::Controller(index) => {
+                    link.enslaved = *index != 0;
+                    link.controller = Some(*index).filter(|index| *index != 0);
+                }
+                LinkAttribute::IfAlias(alias) => link.ours = alias == OURS,
+                LinkAttribute::LinkInfo(infos) => {
+                    for info in infos {
+                        if let LinkInfo::Kind(kind) = info {
+                            link.kind = kind.to_string();
+                        }
+                    }
+                }
                 LinkAttribute::Address(bytes) => {
                     link.hardware_address = bytes.as_slice().try_into().unwrap_or_default();
                 }
@@ -48,6 +72,25 @@ impl Link {
             }
         }
         link
+    }
+
+    /// Adds what only sysfs tells. `sys_class_net` is /sys/class/net.
+    #[must_use]
+    pub fn with_device(mut self, sys_class_net: &Path) -> Self {
+        let device = sys_class_net.join(&self.name).join("device");
+        self.has_device = device.exists();
+        let driver = std::fs::read_link(device.join("driver")).ok();
+        let driver = driver.as_deref().and_then(Path::file_name);
+        self.driver = driver
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        self
+    }
+
+    /// Its hardware address as people write it.
+    pub fn mac(&self) -> String {
+        let bytes = self.hardware_address.map(|byte| format!("{byte:02x}"));
+        bytes.join(":")
     }
 
     /// Whether this is a wired interface of the machine itself: Ethernet, with hardware (or a hypervisor's device)

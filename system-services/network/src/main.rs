@@ -7,12 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use keelson_network::bridge;
-use keelson_network::config::Config;
 use keelson_network::service::{self, Directories};
 use keelson_network::{log, log::set_level};
 
-const USAGE: &str =
-    "usage: keelson-network [--run DIRECTORY] [--state DIRECTORY] [--sys-class-net DIRECTORY]";
+const USAGE: &str = "usage: keelson-network [--run DIRECTORY] [--state DIRECTORY] [--sys-class-net DIRECTORY] [--proc-sys-net DIRECTORY]";
 
 fn main() -> ExitCode {
     match run() {
@@ -62,7 +60,7 @@ fn run() -> Result<()> {
             directories.state.display()
         )
     });
-    runtime.block_on(service::run(Config::default(), directories))
+    runtime.block_on(service::run(directories))
 }
 
 fn directories(arguments: impl Iterator<Item = OsString>) -> Result<Directories> {
@@ -71,6 +69,7 @@ fn directories(arguments: impl Iterator<Item = OsString>) -> Result<Directories>
         run: PathBuf::from("/run/keelson/network"),
         state: PathBuf::from("/state/config/network"),
         sys_class_net: PathBuf::from("/sys/class/net"),
+        proc_sys_net: PathBuf::from("/proc/sys/net"),
     };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().context(USAGE)? {
@@ -78,6 +77,7 @@ fn directories(arguments: impl Iterator<Item = OsString>) -> Result<Directories>
             Long("run") => &mut directories.run,
             Long("state") => &mut directories.state,
             Long("sys-class-net") => &mut directories.sys_class_net,
+            Long("proc-sys-net") => &mut directories.proc_sys_net,
             other => return Err(anyhow!(other.unexpected()).context(USAGE)),
         };
         *directory = parser.value().context(USAGE)?.into();

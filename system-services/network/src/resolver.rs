@@ -1,95 +1,122 @@
-//! resolv.conf, lists of time servers and of addresses, from the leases of all interfaces.
+//! resolv.conf, lists of time servers and of addresses, from the configuration and the leases of all interfaces.
 
 use std::fmt::{Display, Write};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
+use keelson_config::network::Dns;
+
+use crate::config::DhcpSettings;
 use crate::dhcp4::lease::Lease;
 use crate::files::{self, Durability};
 
-const HEADER: &str =
-    "# From the network's DHCP servers; written anew when they say something else.\n";
+const HEADER: &str = "# The network's name servers; written anew when they are others.\n";
 
-/// resolv.conf(5) for leases in order of preference.
-pub fn resolv_conf(leases: &[&Lease]) -> String {
-    let mut text = HEADER.to_owned();
-    let search = unique(leases.iter().flat_map(|lease| &lease.search));
-    if !search.is_empty() {
-        text.push_str("search");
-        for domain in search {
-            let _ = write!(text, " {domain}"); // writing to a string cannot fail
-        }
-        text.push('\n');
+/// What is known, in order of preference and each thing once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    name_servers: Vec<IpAddr>,
+    search: Vec<String>,
+    time_servers: Vec<IpAddr>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Findings {
+    /// Adds what the configuration says of name servers.
+    pub fn add_dns(&mut self, dns: &Dns) {
+        dns.servers
+            .iter()
+            .for_each(|server| add(&mut self.name_servers, *server));
+        dns.search
+            .iter()
+            .for_each(|domain| add(&mut self.search, domain.clone()));
     }
-    text + &lines(
-        "nameserver ",
-        leases.iter().flat_map(|lease| &lease.name_servers),
-        "",
-    )
-}
 
-/// The time servers' addresses, one a line, in order of preference.
-pub fn ntp_servers(leases: &[&Lease]) -> String {
-    lines("", leases.iter().flat_map(|lease| &lease.time_servers), "")
-}
+    /// Adds an address that an interface has.
+    pub fn add_address(&mut self, address: IpAddr) {
+        add(&mut self.addresses, address);
+    }
 
-/// The same as sources for chrony (chrony.conf(5), `sourcedir`).
-pub fn chrony_sources(leases: &[&Lease]) -> String {
-    lines(
-        "server ",
-        leases.iter().flat_map(|lease| &lease.time_servers),
-        " iburst",
-    )
-}
+    /// Adds what a DHCP server says, as far as it is wanted.
+    pub fn add_lease(&mut self, settings: &DhcpSettings, lease: &Lease) {
+        self.add_address(lease.address.into());
+        if settings.use_dns {
+            for server in &lease.name_servers {
+                add(&mut self.name_servers, (*server).into());
+            }
+        }
+        if settings.use_domains {
+            for domain in &lease.search {
+                add(&mut self.search, domain.clone());
+            }
+        }
+        if settings.use_ntp {
+            for server in &lease.time_servers {
+                add(&mut self.time_servers, (*server).into());
+            }
+        }
+    }
 
-/// The machine's addresses, one a line, in order of preference: empty as long as the network is not up.
-pub fn addresses(leases: &[&Lease]) -> String {
-    lines("", leases.iter().map(|lease| &lease.address), "")
-}
+    /// resolv.conf(5).
+    pub fn resolv_conf(&self) -> String {
+        let mut text = HEADER.to_owned();
+        if !self.search.is_empty() {
+            let _ = writeln!(text, "search {}", self.search.join(" ")); // writing to a string cannot fail
+        }
+        text + &lines("nameserver ", &self.name_servers, "")
+    }
 
-/// Writes all four below `directory`: resolv.conf, ntp-servers, chrony/dhcp.sources, and at last, when all is in place,
-/// addresses.
-///
-/// # Errors
-/// The first file that could not be written; the others were tried all the same.
-pub fn write(directory: &Path, leases: &[&Lease]) -> io::Result<()> {
-    let chrony = directory.join("chrony");
-    let made = std::fs::create_dir_all(&chrony);
-    let files = [
-        (directory.join("resolv.conf"), resolv_conf(leases)),
-        (directory.join("ntp-servers"), ntp_servers(leases)),
-        (chrony.join("dhcp.sources"), chrony_sources(leases)),
-        (directory.join("addresses"), addresses(leases)),
-    ];
-    files.iter().fold(made, |result, (path, text)| {
-        let written = files::replace(path, text.as_bytes(), Durability::Memory).map_err(|error| {
-            io::Error::new(error.kind(), format!("writing {}: {error}", path.display()))
-        });
-        result.and(written)
-    })
-}
+    /// The time servers' addresses, one a line.
+    pub fn ntp_servers(&self) -> String {
+        lines("", &self.time_servers, "")
+    }
 
-fn lines<'a, T: Display + PartialEq + 'a>(
-    before: &str,
-    items: impl Iterator<Item = &'a T>,
-    after: &str,
-) -> String {
-    unique(items)
-        .into_iter()
-        .fold(String::new(), |mut text, item| {
-            let _ = writeln!(text, "{before}{item}{after}"); // writing to a string cannot fail
-            text
+    /// The same as sources for chrony (chrony.conf(5), `sourcedir`).
+    pub fn chrony_sources(&self) -> String {
+        lines("server ", &self.time_servers, " iburst")
+    }
+
+    /// The machine's addresses, one a line: empty as long as the network is not up.
+    pub fn addresses(&self) -> String {
+        lines("", &self.addresses, "")
+    }
+
+    /// Writes all four below `directory`: resolv.conf, ntp-servers, chrony/dhcp.sources, and at last, when all is in place,
+    /// addresses.
+    ///
+    /// # Errors
+    /// The first file that could not be written; the others were tried all the same.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let chrony = directory.join("chrony");
+        let made = std::fs::create_dir_all(&chrony);
+        let files = [
+            (directory.join("resolv.conf"), self.resolv_conf()),
+            (directory.join("ntp-servers"), self.ntp_servers()),
+            (chrony.join("dhcp.sources"), self.chrony_sources()),
+            (directory.join("addresses"), self.addresses()),
+        ];
+        files.iter().fold(made, |result, (path, text)| {
+            let written = files::replace(path, text.as_bytes(), Durability::Memory);
+            let written = written.map_err(|error| {
+                io::Error::new(error.kind(), format!("writing {}: {error}", path.display()))
+            });
+            result.and(written)
         })
+    }
 }
 
-fn unique<'a, T: PartialEq>(items: impl Iterator<Item = &'a T>) -> Vec<&'a T> {
-    let mut list = Vec::new();
-    for item in items {
-        if !list.contains(&item) {
-            list.push(item);
-        }
+fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
     }
-    list
+}
+
+fn lines<T: Display>(before: &str, items: &[T], after: &str) -> String {
+    items.iter().fold(String::new(), |mut text, item| {
+        let _ = writeln!(text, "{before}{item}{after}"); // writing to a string cannot fail
+        text
+    })
 }
 
 #[cfg(test)]
@@ -116,38 +143,40 @@ mod tests {
 
     #[test]
     fn what_several_interfaces_say_is_merged_in_order_and_said_once() {
-        let (first, second) = (
-            lease(2, &["a.example", "b.example"]),
-            lease(3, &["b.example"]),
-        );
-        let leases = [&first, &second];
+        let mut findings = Findings::default();
+        findings.add_dns(&Dns {
+            servers: vec!["2001:db8::53".parse().unwrap()],
+            search: vec!["own.example".into()],
+        });
+        let settings = DhcpSettings::default();
+        findings.add_lease(&settings, &lease(2, &["a.example", "b.example"]));
+        findings.add_lease(&settings, &lease(3, &["b.example"]));
+        let deaf = DhcpSettings {
+            use_dns: false,
+            use_domains: false,
+            use_ntp: false,
+            ..settings
+        };
+        findings.add_lease(&deaf, &lease(4, &["c.example"]));
         let expected = format!(
-            "{HEADER}search a.example b.example\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n"
+            "{HEADER}search own.example a.example b.example\nnameserver 2001:db8::53\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n"
         );
-        assert_eq!(resolv_conf(&leases), expected);
-        assert_eq!(ntp_servers(&leases), "10.0.0.2\n10.0.0.3\n");
-        assert_eq!(addresses(&leases), "10.0.0.2\n10.0.0.3\n");
+        assert_eq!(findings.resolv_conf(), expected);
+        assert_eq!(findings.ntp_servers(), "10.0.0.2\n10.0.0.3\n");
+        assert_eq!(findings.addresses(), "10.0.0.2\n10.0.0.3\n10.0.0.4\n");
         assert_eq!(
-            chrony_sources(&leases),
+            findings.chrony_sources(),
             "server 10.0.0.2 iburst\nserver 10.0.0.3 iburst\n"
         );
     }
 
     #[test]
-    fn without_leases_the_files_exist_all_the_same() {
+    fn without_anything_the_files_exist_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), &[]).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(directory.path().join("resolv.conf")).unwrap(),
-            HEADER
-        );
-        assert_eq!(
-            std::fs::read_to_string(directory.path().join("chrony/dhcp.sources")).unwrap(),
-            ""
-        );
-        assert_eq!(
-            std::fs::read_to_string(directory.path().join("addresses")).unwrap(),
-            ""
-        );
+        Findings::default().write(directory.path()).unwrap();
+        let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(read("resolv.conf"), HEADER);
+        assert_eq!(read("chrony/dhcp.sources"), "");
+        assert_eq!(read("addresses"), "");
     }
 }

@@ -6,10 +6,11 @@ use keelson_sys::notify::notify;
 
 use super::Service;
 use crate::config::DhcpSettings;
+use crate::declared;
 use crate::dhcp4::lease::Lease;
 use crate::dhcp4::timer;
 use crate::ipv4::{self, Wanted};
-use crate::resolver;
+use crate::resolver::Findings;
 
 /// Names that a machine has before anybody named it.
 const UNNAMED: [&str; 4] = ["", "(none)", "localhost", "keelson"];
@@ -20,12 +21,19 @@ impl Service {
         let Some(interface) = self.interfaces.get(&index) else {
             return;
         };
-        let settings = interface.settings.clone().unwrap_or_default();
+        let dhcp = interface.settings.dhcp4.clone().unwrap_or_default();
+        let settings = interface.settings.clone();
         let wanted = interface
             .held
             .as_ref()
             .filter(|held| !held.has_expired(timer::now()))
-            .map(|held| Wanted::from_lease(held, settings.metric_for(index), timer::now()));
+            .map(|held| Wanted::from_lease(held, dhcp.metric_for(index), timer::now()))
+            .map(|mut wanted| {
+                if !dhcp.use_routes {
+                    wanted.routes.retain(|route| route.gateway.is_none());
+                }
+                wanted
+            });
         let name = interface.link.name.clone();
         let mut failures = Vec::new();
         self.reconcile_mtu(index).await;
@@ -35,6 +43,15 @@ impl Service {
                 for change in ipv4::plan(&present, wanted.as_ref()) {
                     log!(Debug, "{name}: {change:?}");
                     failures.extend(self.kernel.apply(index, &change).await.err());
+                }
+            }
+        }
+        match self.kernel.declared(index).await {
+            Err(error) => failures.push(error),
+            Ok(present) => {
+                for change in declared::plan(&present, &settings) {
+                    log!(Debug, "{name}: {change:?}");
+                    failures.extend(self.kernel.declare(index, &change).await.err());
                 }
             }
         }
@@ -52,10 +69,13 @@ impl Service {
         let Some(interface) = self.interfaces.get_mut(&index) else {
             return;
         };
-        let uses_mtu = interface
-            .settings
-            .as_ref()
-            .is_some_and(|settings| settings.use_mtu);
+        // What the configuration says counts.
+        let uses_mtu = interface.settings.mtu.is_none()
+            && interface
+                .settings
+                .dhcp4
+                .as_ref()
+                .is_some_and(|settings| settings.use_mtu);
         let lease = interface
             .held
             .as_ref()
@@ -94,7 +114,7 @@ impl Service {
             .filter_map(|(index, interface)| {
                 Some((
                     index,
-                    interface.settings.as_ref()?,
+                    interface.settings.dhcp4.as_ref()?,
                     interface.held.as_ref()?,
                 ))
             })
@@ -107,8 +127,74 @@ impl Service {
     }
 
     pub(super) fn write_files(&self) {
-        let leases: Vec<&Lease> = self.leases().into_iter().map(|(_, lease)| lease).collect();
-        if let Err(error) = resolver::write(&self.directories.run, &leases) {
+        let mut findings = Findings::default();
+        findings.add_dns(&self.config.global_dns());
+        for interface in self.interfaces.values() {
+            findings.add_dns(&interface.settings.dns);
+            for cidr in &interface.settings.addresses {
+                if !cidr.address.is_loopback() {
+                    findings.add_address(cidr.address);
+                }
+            }
+        }
+        for (settings, lease) in self.leases() {
+            findings.add_lease(settings, lease);
+        }
+        if let Err(error) = findings.write(&self.directories.run) {
+            log!(Error, "{error}");
+        }
+    }
+
+    /// Sets what is set of the interface itself: name, hardware address, MTU, what it makes of router advertisements.
+    pub(super) async fn set_up(&mut self, index: u32) {
+        let Some(interface) = self.interfaces.get(&index) else {
+            return;
+        };
+        let (link, settings) = (interface.link.clone(), interface.settings.clone());
+        let mut name = link.name.clone();
+        if let Some(wanted) = settings.set_name.as_ref().filter(|wanted| **wanted != name) {
+            match self.kernel.rename(index, wanted).await {
+                Ok(()) => name.clone_from(wanted),
+                Err(error) => log!(Error, "{name}: {error}"),
+            }
+        }
+        if let Some(mac) = settings.mac.filter(|mac| *mac != link.hardware_address)
+            && let Err(error) = self.kernel.set_mac(index, mac).await
+        {
+            log!(Error, "{name}: {error}");
+        }
+        if let Some(mtu) = settings.mtu.filter(|mtu| *mtu != link.mtu)
+            && let Err(error) = self.kernel.set_mtu(index, mtu).await
+        {
+            log!(Error, "{name}: {error}");
+        }
+        let accept = settings
+            .accept_ra
+            .map(|accept| if accept { "2" } else { "0" });
+        let privacy = settings
+            .ipv6_privacy
+            .map(|privacy| if privacy { "2" } else { "0" });
+        for (parameter, value) in [("accept_ra", accept), ("use_tempaddr", privacy)] {
+            let Some(value) = value else { continue };
+            let path = self
+                .directories
+                .proc_sys_net
+                .join("ipv6/conf")
+                .join(&name)
+                .join(parameter);
+            if let Err(error) = std::fs::write(&path, value) {
+                log!(Error, "{name}: {}: {error}", path.display());
+            }
+        }
+    }
+
+    /// Sets the policy rules of all interfaces.
+    pub(super) async fn apply_rules(&mut self) {
+        let interfaces = self.interfaces.values();
+        let rules: Vec<_> = interfaces
+            .flat_map(|interface| interface.settings.rules.clone())
+            .collect();
+        if let Err(error) = self.kernel.set_rules(&rules).await {
             log!(Error, "{error}");
         }
     }

@@ -1,21 +1,24 @@
 //! The event loop: kernel events and DHCP outcomes go in, kernel state and files come out.
 //!
-//! - `apply`: makes the machine what the leases say: kernel state, files, host name
+//! - `apply`: makes the machine what configuration and leases say: kernel state, files, host name
+//! - `topology`: interfaces that are made, and who is a part of what
 
 mod apply;
+mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use futures_util::stream::StreamExt;
 use keelson_sys::notify::notify;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::{Config, DhcpSettings, Ipv4Method};
+use crate::config::{Config, DhcpSettings, Settings};
 use crate::dhcp4::client::{Client, Outcome, Outcomes, Setup};
 use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::machine::Start;
@@ -23,7 +26,10 @@ use crate::dhcp4::store::Store;
 use crate::dhcp4::timer;
 use crate::kernel::{Kernel, KernelEvent};
 use crate::links::Link;
+use crate::watched::Watched;
 
+/// The configuration, among the leases.
+const CONFIGURATION: &str = "config.json";
 /// Wait before a change that the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -36,12 +42,13 @@ pub struct Directories {
     pub state: PathBuf,
     /// The kernel's list of interfaces: /sys/class/net.
     pub sys_class_net: PathBuf,
+    /// The kernel's settings of the network: /proc/sys/net.
+    pub proc_sys_net: PathBuf,
 }
 
 struct Interface {
     link: Link,
-    /// How it gets its address; `None` leaves it without.
-    settings: Option<DhcpSettings>,
+    settings: Settings,
     client: Option<Client>,
     held: Option<Held>,
     /// Its MTU before a lease changed it.
@@ -54,11 +61,16 @@ struct Service {
     kernel: Kernel,
     boot_id: String,
     outcomes: Outcomes,
+    /// All links that there are.
+    links: BTreeMap<u32, Link>,
+    /// Those that are ours to configure.
     interfaces: BTreeMap<u32, Interface>,
     /// Links whose kernel state is not what it should be yet.
     unfinished: BTreeSet<u32>,
     /// The name that we last offered to the machine.
     offered_name: Option<String>,
+    /// Complaints that need not be said again.
+    said: BTreeSet<String>,
 }
 
 /// Runs until SIGTERM or SIGINT. Addresses stay as they are then: the machine goes on without us, and a service that is
@@ -66,7 +78,7 @@ struct Service {
 ///
 /// # Errors
 /// What the service cannot do without: the connection to the kernel, the list of links, signals.
-pub async fn run(config: Config, directories: Directories) -> Result<()> {
+pub async fn run(directories: Directories) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let (kernel, mut events, connection) =
@@ -77,8 +89,11 @@ pub async fn run(config: Config, directories: Directories) -> Result<()> {
         .context("reading the boot's id")?;
     let boot_id = boot_id.trim().to_owned();
     let (interfaces, unfinished) = (BTreeMap::new(), BTreeSet::new());
+    let changes = watch(&directories.state);
     let mut service = Service {
-        config,
+        config: read_config(&directories.state),
+        links: BTreeMap::new(),
+        said: BTreeSet::new(),
         directories,
         kernel,
         boot_id,
@@ -98,6 +113,7 @@ pub async fn run(config: Config, directories: Directories) -> Result<()> {
                 Some(event) => service.kernel_event(event).await?,
                 None => bail!("the kernel's announcements ended"),
             },
+            Some(()) = changed(changes.as_ref()) => service.configure().await?,
             Some((index, outcome)) = outcome_events.recv() => service.outcome(index, outcome).await,
             _ = retry.tick(), if !service.unfinished.is_empty() => service.finish().await,
             _ = terminate.recv() => break,
@@ -109,11 +125,82 @@ pub async fn run(config: Config, directories: Directories) -> Result<()> {
     Ok(())
 }
 
+/// Reads what is declared. A file that cannot be read is as none: every wired interface asks DHCP.
+fn read_config(state: &Path) -> Config {
+    let path = state.join(CONFIGURATION);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Config::default(),
+        Err(error) => {
+            log!(Error, "{}: {error}; asking DHCP", path.display());
+            return Config::default();
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(network) => Config::new(Some(network)),
+        Err(error) => {
+            log!(Error, "{}: {error}; asking DHCP", path.display());
+            Config::default()
+        }
+    }
+}
+
+/// Hears of changes of the configuration; `None`, and a word about it, when that is not possible.
+fn watch(state: &Path) -> Option<Watched<Inotify>> {
+    let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+    let begun = Inotify::init(flags).and_then(|inotify| {
+        let events =
+            AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CLOSE_WRITE;
+        inotify.add_watch(state, events)?;
+        Ok(inotify)
+    });
+    let begun = begun.map_err(std::io::Error::from).and_then(Watched::new);
+    begun
+        .map_err(|error| {
+            log!(
+                Warning,
+                "{}: {error}; changes of the configuration are not heard of",
+                state.display()
+            )
+        })
+        .ok()
+}
+
+/// Waits until the configuration is another one; for ever when that is not heard of.
+async fn changed(changes: Option<&Watched<Inotify>>) -> Option<()> {
+    let Some(changes) = changes else {
+        return std::future::pending().await;
+    };
+    loop {
+        let events = changes
+            .read(|inotify| inotify.read_events().map_err(Into::into))
+            .await;
+        let mut events = events.ok()?.into_iter();
+        if events.any(|event| event.name.is_some_and(|name| name == CONFIGURATION)) {
+            return Some(());
+        }
+    }
+}
+
 impl Service {
+    /// Takes up another configuration.
+    async fn configure(&mut self) -> Result<()> {
+        let config = read_config(&self.directories.state);
+        if config == self.config {
+            return Ok(());
+        }
+        log!(Info, "the configuration is another one");
+        self.config = config;
+        self.said.clear();
+        self.look_at_all_links().await?;
+        self.write_files();
+        Ok(())
+    }
+
     async fn look_at_all_links(&mut self) -> Result<()> {
         let links = self.kernel.links().await?;
         let gone: Vec<u32> = self
-            .interfaces
+            .links
             .keys()
             .copied()
             .filter(|index| links.iter().all(|link| link.index != *index))
@@ -124,12 +211,17 @@ impl Service {
         for link in links {
             self.link(link).await;
         }
+        self.build().await;
+        self.apply_rules().await;
         Ok(())
     }
 
     async fn kernel_event(&mut self, event: KernelEvent) -> Result<()> {
         match event {
-            KernelEvent::Link(link) => self.link(link).await,
+            KernelEvent::Link(link) => {
+                self.link(link).await;
+                self.build().await;
+            }
             KernelEvent::LinkGone(index) => self.link_gone(index),
             KernelEvent::AddressGone(index) => self.reconcile(index).await,
             KernelEvent::Lost => {
@@ -146,7 +238,19 @@ impl Service {
     async fn link(&mut self, link: Link) {
         let index = link.index;
         let wired = link.is_wired(&self.directories.sys_class_net);
-        let Some(rule) = self.config.rule_for(&link, wired) else {
+        let link = link.with_device(&self.directories.sys_class_net);
+        self.links.insert(index, link.clone());
+        let (settings, other) = self.config.settings_for(&link, wired);
+        if let Some(other) = other
+            && self.said.insert(format!("{} {other}", link.name))
+        {
+            log!(
+                Warning,
+                "{}: `{other}` in the configuration fits as well; the first one counts",
+                link.name
+            );
+        }
+        let Some(settings) = settings else {
             if let Some(interface) = self.interfaces.get_mut(&index) {
                 log!(
                     Info,
@@ -154,6 +258,7 @@ impl Service {
                     interface.link.name
                 );
                 (interface.client, interface.held) = (None, None);
+                interface.settings = Settings::default();
                 self.reconcile(index).await;
                 self.interfaces.remove(&index);
                 self.write_files();
@@ -161,12 +266,25 @@ impl Service {
             return;
         };
         let Some(interface) = self.interfaces.get_mut(&index) else {
-            let settings = match &rule.ipv4 {
-                Ipv4Method::Dhcp(settings) => Some(settings.clone()),
-                Ipv4Method::None => None,
-            };
             return self.new_link(link, settings).await;
         };
+        if interface.settings != settings {
+            // Its lease, if it has one, is on disk: it is taken up again where DHCP is still asked.
+            let keeps_dhcp = interface.settings.dhcp4 == settings.dhcp4;
+            interface.settings = settings;
+            interface.link = link.clone();
+            if keeps_dhcp {
+                self.set_up(index).await;
+                self.reconcile(index).await;
+                return self.write_files();
+            }
+            (interface.client, interface.held) = (None, None);
+            let settings = interface.settings.clone();
+            self.reconcile(index).await;
+            self.interfaces.remove(&index);
+            self.new_link(link, settings).await;
+            return self.write_files();
+        }
         let old = std::mem::replace(&mut interface.link, link.clone());
         if old.name != link.name {
             log!(Info, "{}: is now called {}", old.name, link.name);
@@ -200,19 +318,20 @@ impl Service {
         }
     }
 
-    async fn new_link(&mut self, link: Link, settings: Option<DhcpSettings>) {
+    async fn new_link(&mut self, link: Link, settings: Settings) {
         let Link {
             index, ref name, ..
         } = link;
         log!(
             Info,
             "{name}: found, {}",
-            if settings.is_some() {
+            if settings.dhcp4.is_some() {
                 "asks for an address by DHCP"
             } else {
-                "without IPv4"
+                "does not ask DHCP"
             }
         );
+        let dhcp = settings.dhcp4.clone();
         let mut interface = Interface {
             former_mtu: None,
             client: None,
@@ -220,8 +339,8 @@ impl Service {
             settings,
             link: link.clone(),
         };
-        if interface.settings.is_some() {
-            match self.start_client(&link).await {
+        if let Some(settings) = dhcp {
+            match self.start_client(&link, &settings).await {
                 Ok((client, held)) => {
                     client.set_carrier(link.carrier);
                     (interface.client, interface.held) = (Some(client), held);
@@ -229,21 +348,26 @@ impl Service {
                 Err(error) => log!(Error, "{name}: could not start its DHCP client: {error:#}"),
             }
         }
-        let adopted = interface.held.is_some();
+        let knows_something = interface.held.is_some() || !interface.settings.addresses.is_empty();
         self.interfaces.insert(index, interface);
+        self.set_up(index).await;
         if !link.up
             && let Err(error) = self.kernel.bring_up(index).await
         {
             log!(Error, "{name}: {error}");
         }
         self.reconcile(index).await;
-        if adopted {
+        if knows_something {
             self.write_files();
         }
     }
 
     /// A client, and the lease that the interface has already when an earlier run of this service left it one.
-    async fn start_client(&self, link: &Link) -> Result<(Client, Option<Held>)> {
+    async fn start_client(
+        &self,
+        link: &Link,
+        settings: &DhcpSettings,
+    ) -> Result<(Client, Option<Held>)> {
         let store = Store::new(
             &self.directories.state,
             link.hardware_address,
@@ -276,7 +400,10 @@ impl Service {
             index: link.index,
             name: link.name.clone(),
             hardware_address: link.hardware_address,
-            host_name: apply::given_name,
+            host_name: match settings.send_hostname {
+                true => apply::given_name,
+                false => || None,
+            },
             start,
             store,
         };
@@ -284,6 +411,7 @@ impl Service {
     }
 
     fn link_gone(&mut self, index: u32) {
+        self.links.remove(&index);
         if let Some(interface) = self.interfaces.remove(&index) {
             log!(Info, "{}: is gone", interface.link.name);
             self.unfinished.remove(&index);

@@ -1,9 +1,11 @@
 //! The service against a real DHCP server, in network namespaces. Needs root and dnsmasq: `./mkimage.sh tools`.
 //!
+//! - `declared`: what a configuration says
 //! - `leases`: leases had, renewed, lost, refused, and what the machine looks like then
 //! - `links`: cables, interfaces that come and go, hostile neighbours
 //! - `support`: the laboratory
 
+mod declared;
 mod leases;
 mod links;
 mod support;

@@ -1,4 +1,12 @@
 //! The kernel's side, over rtnetlink: links and what happens to them, addresses, routes.
+//!
+//! - `declared`: addresses and routes of the configuration
+//! - `devices`: interfaces that are made, and what is set of any
+//! - `rules`: policy rules
+
+mod declared;
+mod devices;
+mod rules;
 
 use std::future::Future;
 use std::io;
@@ -31,6 +39,15 @@ pub struct KernelError {
     source: io::Error,
 }
 
+impl KernelError {
+    fn unsupported(doing: String) -> Self {
+        KernelError {
+            doing,
+            source: io::ErrorKind::Unsupported.into(),
+        }
+    }
+}
+
 /// What the kernel announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
@@ -38,7 +55,7 @@ pub enum KernelEvent {
     Link(Link),
     /// The link with this index is gone.
     LinkGone(u32),
-    /// A link's IPv4 address was removed, by us or by others.
+    /// A link's address was removed, by us or by others.
     AddressGone(u32),
     /// Announcements were lost.
     Lost,
@@ -61,7 +78,11 @@ impl Kernel {
         impl Stream<Item = KernelEvent> + Unpin,
         impl Future<Output = ()> + Send + 'static,
     )> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
         let events = messages.filter_map(|(message, _)| std::future::ready(event(message.payload)));
         Ok((Self { handle }, events, connection))

@@ -1,0 +1,141 @@
+//! What a configuration declares, on a real interface.
+
+use std::fs;
+
+use keelson_config::network;
+use keelson_config::{Diagnostics, yaml};
+
+use crate::support::{Lab, SOON};
+
+impl Lab {
+    /// Has the service find this network-config: whole or not at all, as first-boot writes it.
+    fn declare(&self, text: &str) {
+        let mut diagnostics = Diagnostics::new("network-config");
+        let root = yaml::parse(text).unwrap().root;
+        let network = network::parse(&root, &mut diagnostics).unwrap();
+        assert_eq!(diagnostics.into_sorted(), []);
+        let path = self.path("state/config.json");
+        fs::write(
+            self.path("state/new"),
+            serde_json::to_vec(&network).unwrap(),
+        )
+        .unwrap();
+        fs::rename(self.path("state/new"), path).unwrap();
+    }
+
+    fn all_addresses(&self) -> String {
+        self.client
+            .output("ip", &["-br", "addr", "show", "dev", "e0"])
+    }
+}
+
+const STATIC: &str = "version: 2\nethernets:\n  lan:\n    match: {macaddress: '02:00:5e:10:00:01'}\n    addresses: [10.77.0.20/24, '2001:db8:77::20/64']\n    mtu: 1400\n    accept-ra: no\n\
+    \x20   routes: [{to: default, via: 10.77.0.1, metric: 50}, {to: 198.51.100.0/24, via: 10.77.0.1, table: 70}, {to: '::/0', via: '2001:db8:77::1'}]\n\
+    \x20   routing-policy: [{from: 10.77.0.0/24, table: 70, priority: 77}]\n    nameservers: {addresses: [10.77.0.53], search: [sea.example]}\n";
+
+#[test]
+fn a_static_configuration_is_what_the_kernel_has() {
+    let mut lab = Lab::new();
+    lab.declare(STATIC);
+    lab.start_service();
+    lab.wait("the addresses", SOON, |lab| {
+        let addresses = lab.all_addresses();
+        addresses.contains("10.77.0.20/24") && addresses.contains("2001:db8:77::20/64")
+    });
+    lab.wait("the routes", SOON, |lab| {
+        lab.routes()
+            .contains("default via 10.77.0.1 dev e0 proto 75 metric 50")
+    });
+    let table = lab.client.output("ip", &["route", "show", "table", "70"]);
+    assert!(table.contains("198.51.100.0/24 via 10.77.0.1"), "{table}");
+    let sixth = lab.client.output("ip", &["-6", "route"]);
+    assert!(sixth.contains("default via 2001:db8:77::1"), "{sixth}");
+    let rules = lab.client.output("ip", &["rule"]);
+    assert!(
+        rules.contains("77:\tfrom 10.77.0.0/24 lookup 70"),
+        "{rules}"
+    );
+    assert!(lab.client.ip("link show dev e0").contains("mtu 1400"));
+    assert_eq!(
+        lab.client
+            .output("cat", &["/proc/sys/net/ipv6/conf/e0/accept_ra"]),
+        "0\n"
+    );
+    let resolver = lab.read("run/resolv.conf");
+    assert!(
+        resolver.contains("search sea.example\nnameserver 10.77.0.53\n"),
+        "{resolver}"
+    );
+    assert!(lab.read("run/addresses").starts_with("10.77.0.20\n"));
+    assert_eq!(lab.log.count("asks for an address by DHCP"), 0);
+
+    // Taken away by others, it comes back; changed, what was there before goes.
+    lab.client.ip("addr del 10.77.0.20/24 dev e0");
+    lab.wait("the address again", SOON, |lab| {
+        lab.all_addresses().contains("10.77.0.20/24") && lab.routes().contains("default via")
+    });
+    lab.declare("version: 2\nethernets: {lan: {match: {name: e0}, addresses: [10.77.0.21/24]}}\n");
+    lab.wait("the other address alone", SOON, |lab| {
+        let addresses = lab.all_addresses();
+        addresses.contains("10.77.0.21/24")
+            && !addresses.contains("10.77.0.20")
+            && !addresses.contains("2001:db8")
+    });
+    assert!(!lab.routes().contains("default"), "{}", lab.routes());
+    lab.wait("no rule", SOON, |lab| {
+        !lab.client.output("ip", &["rule"]).contains("lookup 70")
+    });
+    lab.stop_service();
+    // A service that comes back knows what is its own.
+    fs::remove_file(lab.path("state/config.json")).unwrap();
+    lab.start_service();
+    lab.wait("nothing declared", SOON, |lab| {
+        !lab.all_addresses().contains("10.77.0.21")
+    });
+}
+
+#[test]
+fn static_addresses_and_dhcp_follow_the_configuration_while_it_runs() {
+    let mut lab = Lab::new();
+    lab.start_server(50, 60, &[]);
+    lab.start_service();
+    lab.wait("a lease", SOON, |lab| lab.has_address("e0"));
+    lab.declare("version: 1\nconfig:\n- type: physical\n  name: e0\n  subnets: [{type: static, address: 10.77.0.9/24, gateway: 10.77.0.1}]\n");
+    lab.wait("the static address alone", SOON, |lab| {
+        let addresses = lab.addresses("e0");
+        addresses.len() == 1 && addresses[0].0.to_string() == "10.77.0.9"
+    });
+    assert!(lab.routes().contains("default via 10.77.0.1"));
+    lab.declare("version: 2\nethernets: {e0: {dhcp4: true, addresses: [10.77.0.9/24], dhcp4-overrides: {use-dns: no, route-metric: 7}}}\n");
+    lab.wait("both", SOON, |lab| lab.addresses("e0").len() == 2);
+    lab.wait("the metric", SOON, |lab| lab.routes().contains("metric 7"));
+    assert!(
+        !lab.read("run/resolv.conf").contains("nameserver"),
+        "{}",
+        lab.read("run/resolv.conf")
+    );
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_leaves_dhcp() {
+    let mut lab = Lab::new();
+    lab.start_server(50, 60, &[]);
+    fs::write(lab.path("state/config.json"), "{").unwrap();
+    lab.start_service();
+    lab.wait("a lease", SOON, |lab| lab.has_address("e0"));
+    assert_eq!(lab.log.count("config.json: EOF"), 1);
+}
+
+#[test]
+fn an_interface_gets_its_name_and_its_hardware_address() {
+    let mut lab = Lab::new();
+    fs::create_dir_all(lab.path("sys/harbour0/device")).unwrap();
+    lab.declare("version: 2\nethernets: {lan: {match: {macaddress: '02:00:5e:10:00:01'}, set-name: harbour0, addresses: [10.77.0.20/24]}}\n");
+    lab.start_service();
+    lab.wait("the name", SOON, |lab| {
+        lab.client
+            .output("ip", &["-br", "addr"])
+            .lines()
+            .any(|line| line.starts_with("harbour0") && line.contains("10.77.0.20/24"))
+    });
+}
