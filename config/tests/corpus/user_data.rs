@@ -37,11 +37,10 @@ fn merged(parts: &[Value]) -> Option<Value> {
         }
         let mut diagnostics = Diagnostics::new("part");
         let next = read(&bytes(&part["payload"]), &mut diagnostics).config;
-        let both = |earlier: Option<Node>, later: Option<Node>| match (earlier, later) {
+        merged = match (merged, next) {
             (Some(earlier), Some(later)) => Some(Mergers::PARTS.merge(earlier, later)),
             (earlier, later) => earlier.or(later),
         };
-        merged = both(merged, next);
     }
     merged.as_ref().map(yaml::to_json)
 }
