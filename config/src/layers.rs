@@ -36,7 +36,7 @@ pub struct Assembled {
     pub scripts: Vec<Script>,
     /// Scripts that run early at each boot.
     pub boothooks: Vec<Script>,
-    /// Whether all of the user-data could be read.
+    /// Whether any of the user-data could be read.
     pub understood: bool,
 }
 
@@ -61,9 +61,15 @@ pub fn assemble(
         .and_then(|user| user.config.as_ref())
         .is_none_or(wants_vendor_data);
     let vendors = source.vendor_data.iter().filter(|_| wants_vendors);
-    let vendors: Vec<UserData> = vendors
+    let mut vendors: Vec<UserData> = vendors
         .map(|bytes| user_data::read(bytes, "vendor-data", &mut context, diagnostics))
         .collect();
+    // Their parts are numbered as the user's are.
+    for (number, vendor) in vendors.iter_mut().enumerate() {
+        for script in vendor.scripts.iter_mut().chain(&mut vendor.boothooks) {
+            script.name = format!("00-vendor-{number}-{}", script.name);
+        }
+    }
     let files = inputs.files.iter();
     let mut nodes: Vec<Node> = files
         .filter_map(|(name, bytes)| parse(bytes, name, diagnostics))
@@ -136,6 +142,13 @@ pub fn merge(
     for mut layer in layers {
         let mut mergers = None;
         if let Value::Mapping(entries) = &mut layer.value {
+            // As in cloud-init, a hyphen is an underscore: `ca-certs` and `ca_certs` are one key.
+            for (key, _) in entries
+                .iter_mut()
+                .filter(|(key, _)| key.text != "launch-index")
+            {
+                key.text = key.text.replace('-', "_");
+            }
             let how = entries
                 .iter()
                 .find(|(key, _)| MERGE_KEYS.contains(&key.text.as_str()));

@@ -88,12 +88,12 @@ fn an_ordinary_cloud_config_is_read_without_a_word() {
     assert_eq!(config.users.as_ref().unwrap()[0], UserEntry::Default);
     let ann = named(&config, "ann");
     assert_eq!(ann.gecos.as_deref(), Some("Ann Example"));
-    assert_eq!(ann.groups, ["sudo", "docker"]);
+    assert_eq!(ann.groups.as_deref().unwrap(), ["sudo", "docker"]);
     assert_eq!(
         ann.password,
         Some(UserPassword::Initial("$6$salt$hash".into()))
     );
-    assert_eq!(ann.sudo, ["ALL=(ALL) NOPASSWD:ALL"]);
+    assert_eq!(ann.sudo.as_deref().unwrap(), ["ALL=(ALL) NOPASSWD:ALL"]);
     assert_eq!(ann.ssh_authorized_keys, ["ssh-ed25519 BBBB ann"]);
     assert!(!config.expire_passwords);
     assert_eq!(
@@ -296,8 +296,8 @@ fn what_could_break_out_of_account_files_is_refused() {
     assert_eq!(messages.len(), 6, "{messages:?}");
     let ann = named(&config, "ann");
     assert_eq!((ann.gecos, ann.shell, ann.password), (None, None, None));
-    assert_eq!(ann.groups, ["sudo"]);
-    assert!(ann.sudo.is_empty());
+    assert_eq!(ann.groups.as_deref().unwrap(), ["sudo"]);
+    assert!(ann.sudo.iter().flatten().next().is_none());
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn users_and_groups_come_in_all_of_cloud_inits_forms() {
         "#cloud-config\nusers:\n  ann: {uid: '2000'}\n  bob: {groups: {a: [], b: []}}\nuser: carol\n",
     );
     assert_eq!(named(&config, "ann").uid, Some(2000));
-    assert_eq!(named(&config, "bob").groups, ["a", "b"]);
+    assert_eq!(named(&config, "bob").groups.as_deref().unwrap(), ["a", "b"]);
     assert_eq!(config.default_user.name.as_deref(), Some("carol"));
 }
 
@@ -385,11 +385,15 @@ fn meta_data_is_read_in_its_forms() {
     let (meta, messages) =
         read("instance-id: i-1\nlocal-hostname: node\npublic-keys:\n  - ssh-rsa AAAA a\n");
     assert_eq!(messages, 0);
+    let meta = meta.unwrap();
     assert_eq!(meta.instance_id, "i-1");
     assert_eq!(meta.local_hostname.as_deref(), Some("node"));
     assert_eq!(meta.public_keys, ["ssh-rsa AAAA a"]);
-    assert_eq!(read("{\"instance-id\": \"x\"}").0.instance_id, "x");
-    assert_eq!(read(""), (MetaData::default(), 0));
-    assert_eq!(read("a: [").1, 1);
+    let meta = read("{\"instance-id\": \"x\"}").0.unwrap();
+    assert_eq!(meta.instance_id, "x");
+    assert_eq!(read(""), (Some(MetaData::default()), 0));
+    for text in ["a: [", "- a", "a:\n\tb"] {
+        assert_eq!(read(text), (None, 1), "{text}");
+    }
     assert_eq!(read("local-hostname: a_b").1, 1);
 }

@@ -12,7 +12,7 @@ use crate::diagnostic::{Diagnostics, Position};
 use crate::names;
 use crate::yaml::{self, Fields, Node, Value};
 
-/// The largest file that a compressed `content` may unpack to.
+/// How large all files together may be, unpacked.
 const MAX_FILE_BYTES: u64 = 16 * MAX_DOCUMENT_BYTES as u64;
 const DEFAULT_MODE: u32 = 0o644;
 
@@ -60,13 +60,28 @@ pub(super) fn parse(node: &Node, diagnostics: &mut Diagnostics) -> Vec<WriteFile
     let Some(items) = yaml::list("write_files", node, diagnostics) else {
         return Vec::new();
     };
-    items
-        .iter()
-        .filter_map(|item| parse_file(item, diagnostics))
-        .collect()
+    let mut left = MAX_FILE_BYTES;
+    let mut files = Vec::new();
+    for item in items {
+        let Some(file) = parse_file(item, left, diagnostics) else {
+            continue;
+        };
+        let Some(rest) = left.checked_sub(file.content.len() as u64) else {
+            let message = format!(
+                "write_files: the files have more than {MAX_FILE_BYTES} bytes in all; {} is not written",
+                file.path
+            );
+            diagnostics.error(item.position, message);
+            continue;
+        };
+        left = rest;
+        files.push(file);
+    }
+    files
 }
 
-fn parse_file(item: &Node, diagnostics: &mut Diagnostics) -> Option<WriteFile> {
+/// `left` is how large its content may be.
+fn parse_file(item: &Node, left: u64, diagnostics: &mut Diagnostics) -> Option<WriteFile> {
     let fields = yaml::mapping("write_files", item, diagnostics)?;
     let known = [
         "path",
@@ -97,7 +112,7 @@ fn parse_file(item: &Node, diagnostics: &mut Diagnostics) -> Option<WriteFile> {
     let encoding = fields
         .get("encoding")
         .and_then(|node| yaml::string("encoding", node, diagnostics));
-    let content = parse_content(&path, &fields, encoding.as_deref(), diagnostics)?;
+    let content = parse_content(&path, &fields, (encoding.as_deref(), left), diagnostics)?;
     let mut flag = |name: &str| {
         fields
             .get(name)
@@ -164,7 +179,7 @@ fn parse_source(node: &Node, diagnostics: &mut Diagnostics) -> Option<FileSource
 fn parse_content(
     path: &str,
     fields: &Fields<'_>,
-    encoding: Option<&str>,
+    (encoding, left): (Option<&str>, u64),
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<u8>> {
     let Some(node) = fields.get("content") else {
@@ -214,7 +229,7 @@ fn parse_content(
             .ok()?;
     }
     if gzip {
-        bytes = unpack_gzip(&bytes, MAX_FILE_BYTES)
+        bytes = unpack_gzip(&bytes, left)
             .map_err(|error| failed("gzip", error))
             .ok()?;
     }

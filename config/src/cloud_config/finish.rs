@@ -188,9 +188,9 @@ impl Finish {
             let text = message.trim_start_matches("## template: jinja\n");
             script.push_str(&format!(
                 "text={}\nuptime=$(cut -d' ' -f1 /proc/uptime)\nversion=$(. /etc/os-release && echo \"$VERSION_ID\")\n\
-                 now=$(LC_ALL=C date -R)\nprintf '%s\\n' \"$text\" | sed -e \"s|\\$uptime|$uptime|gI; s|{{ *uptime *}}|$uptime|gI; \
-                 s|\\$version|$version|gI; s|{{ *version *}}|$version|gI; s|\\$timestamp|$now|gI; s|{{ *timestamp *}}|$now|gI; \
-                 s|\\$datasource|$DATASOURCE|gI; s|{{ *datasource *}}|$DATASOURCE|gI\" | tee /dev/console\n",
+                 now=$(LC_ALL=C date -R)\nprintf '%s\\n' \"$text\" | sed -e \"s|\\$uptime|$uptime|gI; s|{{{{ *uptime *}}}}|$uptime|gI; \
+                 s|\\$version|$version|gI; s|{{{{ *version *}}}}|$version|gI; s|\\$timestamp|$now|gI; s|{{{{ *timestamp *}}}}|$now|gI; \
+                 s|\\$datasource|$DATASOURCE|gI; s|{{{{ *datasource *}}}}|$DATASOURCE|gI\" | tee /dev/console\n",
                 quote(text)
             ));
         }
@@ -218,10 +218,13 @@ impl PhoneHome {
             };
             script.push_str(&format!("add {name} {value}\n"));
         }
+        // The id is whatever the data source says: it goes in between, unread.
+        let url = self.url.replace("${INSTANCE_ID}", "$INSTANCE_ID");
+        let url: Vec<String> = url.split("$INSTANCE_ID").map(quote).collect();
         script.push_str(&format!(
-            "url=$(printf %s {} | sed \"s|\\$INSTANCE_ID|$INSTANCE_ID|g; s|\\${{INSTANCE_ID}}|$INSTANCE_ID|g\")\n\
+            "url={}\n\
              wget -q -O /dev/null --tries={} --retry-connrefused --waitretry=5 --timeout=10 --post-data=\"$data\" \"$url\" \\\n  || echo \"phone_home: $url was not reached\" >&2\n",
-            quote(&self.url),
+            url.join("\"$INSTANCE_ID\""),
             self.tries.max(1)
         ));
         script

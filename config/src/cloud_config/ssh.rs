@@ -1,4 +1,4 @@
-//! sshd: `ssh_keys`, `ssh_deletekeys`, `disable_root_opts`, and RancherOS' `rancher.ssh`.
+//! sshd: `ssh_keys`, `ssh_deletekeys`, and RancherOS' `rancher.ssh`.
 
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{self, Fields};
@@ -10,10 +10,6 @@ pub struct Ssh {
     pub host_keys: Vec<HostKey>,
     /// A new instance gets new host keys.
     pub delete_host_keys: bool,
-    /// Kinds of host keys that are made; the system's own when empty.
-    pub kinds: Vec<String>,
-    /// What stands before root's keys when root must not log in.
-    pub root_options: Option<String>,
     /// Ports that it listens at.
     pub ports: Vec<u16>,
     /// Addresses that it listens at.
@@ -27,8 +23,6 @@ impl Default for Ssh {
         Ssh {
             host_keys: Vec::new(),
             delete_host_keys: true,
-            kinds: Vec::new(),
-            root_options: None,
             ports: Vec::new(),
             listen: Vec::new(),
             enabled: true,
@@ -63,23 +57,6 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Ssh {
         yaml::boolean(key, node, diagnostics)
     };
     ssh.delete_host_keys = truth("ssh_deletekeys", diagnostics).unwrap_or(true);
-    if let Some(node) = top.get("ssh_genkeytypes") {
-        ssh.kinds = yaml::strings("ssh_genkeytypes", node, diagnostics);
-        ssh.kinds.retain(|kind| {
-            let known = KINDS.contains(&kind.as_str());
-            if !known {
-                let message = format!(
-                    "ssh_genkeytypes: `{kind}` is unknown (rsa, ecdsa, ed25519); it is left out"
-                );
-                diagnostics.error(node.position, message);
-            }
-            known
-        });
-    }
-    ssh.root_options = top
-        .get("disable_root_opts")
-        .and_then(|node| yaml::string("disable_root_opts", node, diagnostics))
-        .filter(|text| !text.chars().any(char::is_control));
     if let Some(node) = top.get("ssh_keys")
         && let Some(keys) = yaml::mapping("ssh_keys", node, diagnostics)
     {

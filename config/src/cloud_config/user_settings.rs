@@ -101,8 +101,7 @@ pub(super) fn parse_settings(
     }
     user.sudo = fields
         .get("sudo")
-        .map(|node| sudo_rules(name, node, diagnostics))
-        .unwrap_or_default();
+        .map(|node| sudo_rules(name, node, diagnostics));
     user
 }
 
@@ -170,10 +169,8 @@ impl SettingsReader<'_> {
     }
 
     /// `groups`: text with commas, a list, or (deprecated) a mapping whose keys count.
-    fn groups(&mut self) -> Vec<String> {
-        let Some(node) = self.fields.get("groups") else {
-            return Vec::new();
-        };
+    fn groups(&mut self) -> Option<Vec<String>> {
+        let node = self.fields.get("groups")?;
         let what = self.what("groups");
         let texts = match &node.value {
             Value::Mapping(entries) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
@@ -193,7 +190,7 @@ impl SettingsReader<'_> {
                 groups.push(name.to_owned());
             }
         }
-        groups
+        Some(groups)
     }
 
     fn password(&mut self) -> Option<UserPassword> {

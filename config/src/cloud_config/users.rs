@@ -32,8 +32,8 @@ pub struct User {
     pub uid: Option<u32>,
     /// Group that the user's files get; otherwise a group of the user's own name.
     pub primary_group: Option<String>,
-    /// Further groups.
-    pub groups: Vec<String>,
+    /// Further groups; what the default user has otherwise.
+    pub groups: Option<Vec<String>>,
     /// Make no group of the user's own name.
     pub no_user_group: bool,
     /// Make no home directory.
@@ -50,8 +50,9 @@ pub struct User {
     pub password: Option<UserPassword>,
     /// Keys it may log in with.
     pub ssh_authorized_keys: Vec<String>,
-    /// What it may do with sudo: rules as they stand in sudoers after the user's name.
-    pub sudo: Vec<String>,
+    /// What it may do with sudo: rules as they stand in sudoers after the user's name. An empty list is nothing; `None` is what
+    /// the default user may.
+    pub sudo: Option<Vec<String>>,
 }
 
 /// A user's password and when it is set.

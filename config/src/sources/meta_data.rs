@@ -34,8 +34,8 @@ impl Default for MetaData {
     }
 }
 
-/// Reads meta-data. What cannot be understood is an error, and left at its default.
-pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
+/// Reads meta-data. What cannot be understood is an error, and left at its default; `None` when nothing of it can be.
+pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<MetaData> {
     let mut meta_data = MetaData::default();
     let source = diagnostics.add_source("meta-data");
     if bytes.len() > MAX_DOCUMENT_BYTES {
@@ -43,11 +43,11 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
             None,
             format!("larger than {MAX_DOCUMENT_BYTES} bytes; nothing of it is applied"),
         );
-        return meta_data;
+        return None;
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
         diagnostics.error(None, "not UTF-8 text; nothing of it is applied");
-        return meta_data;
+        return None;
     };
     let root = match yaml::parse_source(text, source) {
         Ok(parsed) => parsed.root,
@@ -59,12 +59,13 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
                     error.message
                 ),
             );
-            return meta_data;
+            return None;
         }
     };
-    let Some(fields) = yaml::mapping("meta-data", &root, diagnostics) else {
-        return meta_data;
-    };
+    if root.is_null() {
+        return Some(meta_data);
+    }
+    let fields = yaml::mapping("meta-data", &root, diagnostics)?;
     meta_data.all = yaml::to_json(&root);
     if let Some(id) = fields
         .get("instance-id")
@@ -77,7 +78,7 @@ pub fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> MetaData {
     if let Some(node) = fields.get("public-keys") {
         meta_data.public_keys = authorized_keys("public-keys", node, diagnostics);
     }
-    meta_data
+    Some(meta_data)
 }
 
 /// The first of the keys that is there, when it is a name of a host.

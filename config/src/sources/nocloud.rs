@@ -18,8 +18,9 @@ pub struct Files {
     pub network_config: Option<Vec<u8>>,
 }
 
-/// What the files of a seed say; `place` is where they were found.
-pub fn read(files: Files, place: &str, diagnostics: &mut Diagnostics) -> Source {
+/// What the files of a seed say; `place` is where they were found. `None`, and an error, when there is meta-data that cannot be
+/// read: nobody knows then which instance it is.
+pub fn read(files: Files, place: &str, diagnostics: &mut Diagnostics) -> Option<Source> {
     if files.meta_data.is_none() {
         diagnostics.add_source(place);
         diagnostics.warning(
@@ -27,11 +28,11 @@ pub fn read(files: Files, place: &str, diagnostics: &mut Diagnostics) -> Source 
             "there is no meta-data; the instance-id is taken to be `nocloud`",
         );
     }
-    let meta = meta_data::parse(files.meta_data.as_deref().unwrap_or_default(), diagnostics);
+    let meta = meta_data::parse(files.meta_data.as_deref().unwrap_or_default(), diagnostics)?;
     let network = files
         .network_config
         .and_then(|bytes| network_config(&bytes, diagnostics));
-    Source {
+    Some(Source {
         platform: "nocloud".to_owned(),
         place: place.to_owned(),
         instance_id: meta.instance_id,
@@ -42,7 +43,7 @@ pub fn read(files: Files, place: &str, diagnostics: &mut Diagnostics) -> Source 
         user_data: files.user_data,
         vendor_data: files.vendor_data.into_iter().collect(),
         random_seed: None,
-    }
+    })
 }
 
 /// Reads a document `network-config`. What is wrong with it is an error: the machine asks DHCP then.

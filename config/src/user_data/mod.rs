@@ -28,6 +28,16 @@ use crate::yaml::{self, Key, Node, Value};
 const MAX_DEPTH: usize = 8;
 /// How many documents there may be in all.
 const MAX_DOCUMENTS: usize = 256;
+/// How large they may be in all, unpacked, each again in what holds it.
+const MAX_BYTES: usize = 16 * MAX_DOCUMENT_BYTES;
+/// Names that other files beside scripts have.
+const RESERVED: [&str; 5] = [
+    "started",
+    "finished",
+    "runcmd",
+    "rancher-services",
+    "zz-final",
+];
 
 /// What reading needs from outside.
 pub struct Context<'a> {
@@ -71,7 +81,8 @@ pub struct UserData {
     pub scripts: Vec<Script>,
     /// Boothooks, in order.
     pub boothooks: Vec<Script>,
-    /// Whether all of it could be read. If not, an error says why; correcting it and starting again applies it.
+    /// Whether anything of it could be read, or there was nothing to read. If not, an error says why; correcting it and starting
+    /// again applies it.
     pub understood: bool,
 }
 
@@ -89,6 +100,8 @@ pub fn read(
         context,
         diagnostics,
         parts: 0,
+        documents: 0,
+        bytes: 0,
         config: None,
         scripts: Vec::new(),
         boothooks: Vec::new(),
@@ -98,10 +111,14 @@ pub fn read(
     document.kind = None;
     reader.read(document, 0);
     UserData {
+        // One part may be broken: the others are applied, and a correction has to be a new instance then.
+        understood: reader.understood
+            || reader.config.is_some()
+            || !reader.scripts.is_empty()
+            || !reader.boothooks.is_empty(),
         config: reader.config,
         scripts: reader.scripts,
         boothooks: reader.boothooks,
-        understood: reader.understood,
     }
 }
 
@@ -140,6 +157,9 @@ struct Reader<'r, 'c> {
     context: &'r mut Context<'c>,
     diagnostics: &'r mut Diagnostics,
     parts: usize,
+    /// How many were looked at, those that only hold others included, and how large they were.
+    documents: usize,
+    bytes: usize,
     config: Option<Node>,
     scripts: Vec<Script>,
     boothooks: Vec<Script>,
@@ -150,6 +170,10 @@ impl Reader<'_, '_> {
     fn broken(&mut self, at: impl Into<Option<Position>>, message: impl Into<String>) {
         self.diagnostics.error(at, message);
         self.understood = false;
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.documents > MAX_DOCUMENTS || self.bytes > MAX_BYTES
     }
 
     fn read(&mut self, mut document: Document, depth: usize) {
@@ -172,6 +196,19 @@ impl Reader<'_, '_> {
             let message = format!("more than {MAX_DEPTH} documents inside one another");
             return self.broken(None, message);
         }
+        let was_too_much = self.is_too_much();
+        self.documents += 1;
+        self.bytes += document.content.len();
+        if self.is_too_much() {
+            // Said once.
+            if !was_too_much {
+                let message = format!(
+                    "more than {MAX_DOCUMENTS} documents, or more than {MAX_BYTES} bytes in all; the rest is not applied"
+                );
+                self.broken(None, message);
+            }
+            return;
+        }
         if !self.is_for_this_instance(document.launch_index.as_deref()) {
             return;
         }
@@ -191,9 +228,6 @@ impl Reader<'_, '_> {
         );
         if !is_container && kind != Some(Kind::Template) {
             self.parts += 1;
-            if self.parts > MAX_DOCUMENTS {
-                return self.broken(None, format!("more than {MAX_DOCUMENTS} documents"));
-            }
         }
         self.enter(depth, &document);
         let Some(kind) = kind else {
@@ -222,11 +256,12 @@ impl Reader<'_, '_> {
                 let mut content = document.content.clone();
                 // The first line is the format's, unless it is the interpreter's.
                 let start = format::start_of(&content);
-                if start.to_ascii_lowercase().starts_with(b"#cloud-boothook") {
-                    let rest = start.splitn(2, |byte| *byte == b'\n').nth(1);
-                    content = rest.unwrap_or_default().to_vec();
+                let header = b"#cloud-boothook";
+                if start.to_ascii_lowercase().starts_with(header) {
+                    let rest = start.get(header.len()..).unwrap_or_default();
+                    content = format::start_of(rest).to_vec();
                 }
-                let script = self.named(document, When::Boot, content);
+                let script = self.named(document, When::Boot, without_returns(content));
                 self.boothooks.push(script);
             }
             Kind::PartHandler => self.diagnostics.warning(
@@ -418,13 +453,12 @@ impl Reader<'_, '_> {
     }
 
     fn script(&mut self, document: &Document, when: When) {
-        let mut content = format::start_of(&document.content).to_vec();
-        // A carriage return would become part of the interpreter's name.
-        let first = content.split(|byte| *byte == b'\n').next();
-        if first.is_some_and(|line| line.ends_with(b"\r")) {
-            content.retain(|byte| *byte != b'\r');
+        let content = without_returns(format::start_of(&document.content).to_vec());
+        let mut script = self.named(document, when, content);
+        let mut others = self.scripts.iter();
+        if others.any(|other| (other.when, &other.name) == (when, &script.name)) {
+            script.name = format!("{}-{:03}", script.name, self.parts);
         }
-        let script = self.named(document, when, content);
         self.scripts.push(script);
     }
 
@@ -523,6 +557,15 @@ impl Reader<'_, '_> {
     }
 }
 
+/// A script with lines as they are on Unix: a carriage return would become part of the interpreter's name.
+fn without_returns(mut content: Vec<u8>) -> Vec<u8> {
+    let first = content.split(|byte| *byte == b'\n').next();
+    if first.is_some_and(|line| line.ends_with(b"\r")) {
+        content.retain(|byte| *byte != b'\r');
+    }
+    content
+}
+
 /// A name of a file without directories.
 fn file_name(name: &str) -> String {
     let plain: String = name
@@ -535,6 +578,7 @@ fn file_name(name: &str) -> String {
         .collect();
     match plain.trim_start_matches('.') {
         "" => "part".to_owned(),
+        plain if RESERVED.contains(&plain) => format!("{plain}_"),
         plain => plain.to_owned(),
     }
 }

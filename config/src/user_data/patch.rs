@@ -1,6 +1,7 @@
 //! `#cloud-config-jsonp`: changes to the settings so far (RFC 6902).
 
 use super::Reader;
+use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Position;
 use crate::yaml;
 use serde_json::{Value as Json, json};
@@ -27,12 +28,38 @@ impl Reader<'_, '_> {
             .config
             .as_ref()
             .map_or_else(|| json!({}), yaml::to_json);
-        match json_patch::patch(&mut whole, &patch) {
-            Ok(()) if matches!(whole, Json::Object(_)) => {
-                self.config = Some(yaml::from_json(&whole, at));
+        // One by one: each may double what is there.
+        for operation in patch.0 {
+            if let Err(error) = json_patch::patch(&mut whole, &[operation]) {
+                return self.broken(at, format!("the patch is not applied: {error}"));
             }
-            Ok(()) => self.broken(at, "the patch leaves no mapping; it is not applied"),
-            Err(error) => self.broken(at, format!("the patch is not applied: {error}")),
+            if weight(&whole, yaml::MAX_DEPTH).is_none_or(|weight| weight > MAX_DOCUMENT_BYTES) {
+                return self.broken(at, "the patch makes too much of it; it is not applied");
+            }
+        }
+        match whole {
+            Json::Object(_) => self.config = Some(yaml::from_json(&whole, at)),
+            _ => self.broken(at, "the patch leaves no mapping; it is not applied"),
         }
     }
+}
+
+/// How large a value is, about: its text and ten bytes a value; `None` when it is more than `depth` deep.
+fn weight(json: &Json, depth: usize) -> Option<usize> {
+    let depth = depth.checked_sub(1)?;
+    let below = match json {
+        Json::String(text) => text.len(),
+        Json::Array(items) => {
+            let mut items = items.iter();
+            items.try_fold(0, |sum, item| Some(sum + weight(item, depth)?))?
+        }
+        Json::Object(entries) => {
+            let mut entries = entries.iter();
+            entries.try_fold(0, |sum, (key, item)| {
+                Some(sum + key.len() + weight(item, depth)?)
+            })?
+        }
+        _ => 0,
+    };
+    Some(below + 10)
 }

@@ -4,12 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value as Json};
+
+use crate::MAX_DOCUMENT_BYTES;
 
 /// How much a template may compute.
 const FUEL: u64 = 1_000_000;
@@ -63,7 +66,15 @@ pub(super) fn render(template: &str, instance: &Json) -> Result<Rendered, Failur
         except: globals.collect(),
         missing: missing.clone(),
     };
-    let rendered = environment.render_str(template, Value::from_object(root));
+    let mut output = Output(Vec::new());
+    let rendered = environment
+        .template_from_str(template)
+        .and_then(|parsed| {
+            parsed
+                .render_captured_to(Value::from_object(root), &mut output)
+                .map(drop)
+        })
+        .map(|()| String::from_utf8_lossy(&output.0).into_owned());
     match rendered {
         Ok(text) => Ok(Rendered {
             // As in cloud-init: the template's last line break is the result's, whatever stands before it.
@@ -82,6 +93,23 @@ pub(super) fn render(template: &str, instance: &Json) -> Result<Rendered, Failur
                 .detail()
                 .map_or_else(|| error.kind().to_string(), str::to_owned),
         }),
+    }
+}
+
+/// What a template makes: as much as a document may hold.
+struct Output(Vec<u8>);
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_DOCUMENT_BYTES {
+            return Err(io::Error::other("too large"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -213,5 +241,7 @@ mod tests {
         let endless =
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         assert!(render(endless, &json!({})).is_err());
+        let large = "{% for a in range(9999) %}{{ s }}{% endfor %}";
+        assert!(render(large, &json!({"s": "x".repeat(1000)})).is_err());
     }
 }

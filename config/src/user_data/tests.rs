@@ -56,7 +56,7 @@ fn each_part_of_a_message_is_what_it_is_said_to_be() {
             .content
             .starts_with(b"#!/bin/sh\necho hook\n")
     );
-    assert!(!data.understood);
+    assert!(data.understood);
     assert_eq!(messages.len(), 2, "{messages:#?}");
     assert!(
         messages[0].starts_with("user-data part-006:"),

@@ -214,11 +214,8 @@ impl Console {
         make_host_keys();
         self.sshd_settings = sshd_settings();
         let is_off = self.sshd_settings.contains_key(Path::new(SSHD_OFF));
-        self.has_sshd = Path::new(SSHD).exists() && !is_off;
-        if self.has_sshd {
-            let sshd = [SSHD, "-D", "-e"].map(str::to_owned).to_vec();
-            self.children
-                .push(Child::start("sshd", sshd, Instant::now()));
+        if !is_off {
+            self.start_sshd();
         }
         self.children.extend(gettys);
         if is_off {
@@ -228,6 +225,16 @@ impl Console {
                 "this console has no {SSHD}: people log in at the machine only, until it is installed and the console started again"
             ));
             self.be_ready();
+        }
+    }
+
+    /// Starts sshd where there is one; it is the first of the children.
+    fn start_sshd(&mut self) {
+        self.has_sshd = Path::new(SSHD).exists();
+        if self.has_sshd {
+            let sshd = [SSHD, "-D", "-e"].map(str::to_owned).to_vec();
+            let child = Child::start("sshd", sshd, Instant::now());
+            self.children.insert(0, child);
         }
     }
 
@@ -262,11 +269,17 @@ impl Console {
     /// Has sshd read its settings and keys again when they are others now, or ends it when there is to be none. Those who are
     /// logged in stay.
     fn reconfigure_sshd(&mut self) {
+        let settings = sshd_settings();
+        let is_off = settings.contains_key(Path::new(SSHD_OFF));
         if !self.has_sshd {
+            if !is_off && self.sshd_settings.contains_key(Path::new(SSHD_OFF)) {
+                self.sshd_settings = settings;
+                self.start_sshd();
+            }
             return;
         }
-        let settings = sshd_settings();
-        if settings.contains_key(Path::new(SSHD_OFF)) {
+        if is_off {
+            self.sshd_settings = settings;
             log::info("there is to be no sshd");
             self.children.remove(0).signal(Signal::SIGTERM);
             self.has_sshd = false;

@@ -285,11 +285,14 @@ impl Scripts {
     /// Starts the next script that can be started; after the last one, makes the mark that all have run and looks for others.
     fn next(&mut self, mut batch: Batch) {
         while let Some(script) = batch.scripts.pop_front() {
-            let started = match batch.marks_each {
-                true => fs::write(mark_of(&script), "").context("make the mark"),
-                false => Ok(()),
-            };
-            match started.and_then(|()| run(&script, &batch.instance_id)) {
+            if batch.marks_each
+                && let Err(error) = self.mark(&script)
+            {
+                // Looking again would find it again.
+                log::error(&format!("mark {} as started: {error}", name_of(&script)));
+                return;
+            }
+            match run(&script, &batch.instance_id) {
                 Ok(pid) => {
                     log::info(&format!("runs {}", name_of(&script)));
                     self.state = State::Running { pid, script, batch };
@@ -304,6 +307,14 @@ impl Scripts {
             log::error(&format!("make the mark that the scripts have run: {error}"));
         }
         self.look(Instant::now());
+    }
+
+    /// Makes the mark that a script which runs once was started.
+    fn mark(&self, script: &Path) -> std::io::Result<()> {
+        let mark = mark_of(script);
+        let path = mark.strip_prefix(self.config.path());
+        let path = path.map_err(std::io::Error::other)?;
+        self.config.write(path, b"", MARK)
     }
 }
 

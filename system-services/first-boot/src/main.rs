@@ -29,6 +29,7 @@ use accounts::{Accounts, Day};
 use anyhow::{Context as _, Result};
 use apply::Context;
 use keelson_config::Diagnostics;
+use keelson_config::instance::{INSTANCE_FILE, Instance};
 use keelson_config::sources::Source;
 use keelson_first_boot::stored;
 use report::Report;
@@ -37,6 +38,7 @@ use state::State;
 
 /// Parts of the console's image: `etc` and `usr/share/zoneinfo`.
 const CONSOLE_IMAGE: &str = "/usr/share/keelson/console";
+const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 const SECONDS_PER_DAY: u64 = 86_400;
 
 fn main() -> ExitCode {
@@ -122,14 +124,28 @@ fn kept(state: &State, report: &mut Report) -> Source {
             ));
             source
         }
-        Ok(None) => Source::default(),
+        Ok(None) => nameless(state),
         Err(error) => {
             report.error(format!(
                 "read /state/config/source: {error}; it is not used"
             ));
-            Source::default()
+            nameless(state)
         }
     }
+}
+
+/// Nothing is said of the machine: it stays the instance that it is.
+fn nameless(state: &State) -> Source {
+    let record = state
+        .config
+        .read(Path::new(INSTANCE_FILE), MAX_RECORD_BYTES);
+    let known = record.ok().flatten();
+    let known = known.and_then(|record| Instance::from_json(&record).ok());
+    let mut source = Source::default();
+    if let Some(known) = known.filter(|known| !known.instance_id.is_empty()) {
+        source.instance_id = known.instance_id;
+    }
+    source
 }
 
 /// The console's accounts. An image may do without some of the files, but not without `passwd`.

@@ -16,6 +16,8 @@ const RECORD: &str = "source.json";
 const USER_DATA: &str = "user-data";
 /// More than anybody has.
 const MOST_VENDOR_DATA: usize = 8;
+/// A document, with what its aliases repeat.
+const MAX_RECORD_BYTES: u64 = 16 * MAX_DOCUMENT_BYTES as u64;
 /// They may hold secrets.
 const ACCESS: Access = Access::root(0o600);
 
@@ -56,7 +58,7 @@ pub fn keep(config: &Tree, source: &Source) -> io::Result<()> {
         }
     }
     if config
-        .read(&record, MAX_DOCUMENT_BYTES as u64)
+        .read(&record, MAX_RECORD_BYTES)
         .ok()
         .flatten()
         .as_deref()
@@ -74,7 +76,7 @@ pub fn keep(config: &Tree, source: &Source) -> io::Result<()> {
 pub fn kept(config: &Tree) -> io::Result<Option<Source>> {
     let directory = Path::new(SOURCE_DIRECTORY);
     let file = |name: &str| config.read(&directory.join(name), MAX_DOCUMENT_BYTES as u64);
-    let Some(record) = file(RECORD)? else {
+    let Some(record) = config.read(&directory.join(RECORD), MAX_RECORD_BYTES)? else {
         return Ok(None);
     };
     let mut source: Source = serde_json::from_slice(&record).map_err(io::Error::other)?;

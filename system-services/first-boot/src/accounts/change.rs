@@ -113,7 +113,7 @@ impl Accounts {
                 self.passwd.set(name, field, value);
             }
         }
-        for group in &user.groups {
+        for group in user.groups.iter().flatten() {
             self.ensure_group(group, None, user.system);
             self.add_member(group, name);
         }

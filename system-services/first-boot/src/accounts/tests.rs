@@ -43,7 +43,7 @@ fn a_new_user_gets_a_number_a_group_a_home_and_no_password() {
     let mut accounts = base();
     let mut ann = user("ann");
     ann.gecos = Some("Ann".into());
-    ann.groups = vec!["sudo".into(), "ops".into()];
+    ann.groups = Some(vec!["sudo".into(), "ops".into()]);
     accounts.apply_user(&ann, TODAY).unwrap();
     assert!(text(&accounts, "passwd").ends_with("ann:x:1001:1001:Ann:/home/ann:/bin/bash\n"));
     assert!(text(&accounts, "shadow").ends_with("ann:!:20000:0:99999:7:::\n"));

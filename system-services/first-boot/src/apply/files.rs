@@ -1,17 +1,18 @@
 //! `write_files`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use keelson_config::cloud_config::WriteFile;
-use keelson_config::instance::{APPEND_DIRECTORY, FILES_DIRECTORY};
+use keelson_config::instance::{APPEND_DIRECTORY, CONFIG_DIRECTORY, FILES_DIRECTORY};
 use keelson_config::shell::quote;
 use keelson_sys::durable::{Access, Tree};
 
 use super::{Context, Steps};
 use crate::accounts::Accounts;
 use crate::report::Report;
-use crate::state::{Place, Tier};
+use crate::state::{Place, State, Tier};
 
 /// The largest file that is appended to.
 const MAX_APPENDED_BYTES: u64 = 64 * 1024 * 1024;
@@ -25,26 +26,31 @@ pub(super) fn apply(
     report: &mut Report,
 ) {
     let (deferred, first): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.defer);
-    for (place, file) in first.into_iter().chain(deferred).enumerate() {
+    // By path: how many entries there were for it, and whether one of them has replaced it now.
+    let mut seen: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    for file in first.into_iter().chain(deferred) {
+        let (number, replaced) = seen.entry(&file.path).or_default();
         let what = match file.append {
-            true => format!("addition {place} to {}", file.path),
-            false => format!("file {}", file.path),
+            true => format!("addition {number} to {}", file.path),
+            false => format!("file {number} {}", file.path),
         };
+        *number += 1;
         let asked = asked(file);
-        if !steps.is_due(&what, &asked) {
+        // What comes after a replacement is to be done again.
+        if !*replaced && !steps.is_due(&what, &asked) {
             steps.is_done(&what, &asked);
             continue;
         }
         let errors = report.errors().len();
         let access = Access {
             mode: file.mode,
-            uid: number(
+            uid: id(
                 accounts.user_id(&file.owner.user),
                 file,
                 &file.owner.user,
                 report,
             ),
-            gid: number(
+            gid: id(
                 accounts.group_id(&file.owner.group),
                 file,
                 &file.owner.group,
@@ -63,8 +69,9 @@ pub(super) fn apply(
         let written = place
             .make_parents(in_home, access)
             .and_then(|()| write(&context.state.config, &place, file, access));
-        if let Err(error) = written {
-            report.error(format!("write {}: {error}", file.path));
+        match written {
+            Ok(()) => *replaced |= !file.append,
+            Err(error) => report.error(format!("write {}: {error}", file.path)),
         }
         if report.errors().len() == errors {
             steps.is_done(&what, &asked);
@@ -80,12 +87,13 @@ fn asked(file: &WriteFile) -> Vec<u8> {
 }
 
 /// A script that fetches the files whose content is somewhere else; `None` when there are none.
-pub(super) fn fetching(files: &[WriteFile]) -> Option<Vec<u8>> {
-    let mut script =
-        String::from("#!/bin/sh\n# Files of write_files whose content is somewhere else.\n");
+pub(super) fn fetching(state: &State, files: &[WriteFile]) -> Option<Vec<u8>> {
+    let mut script = String::from(
+        "#!/bin/sh\n# Files of write_files whose content is somewhere else: to where they are kept, and from there to where they are seen.\n",
+    );
     let empty = script.len();
     for file in files {
-        let Some(source) = &file.source else {
+        let (Some(source), Some(place)) = (&file.source, state.place(&file.path)) else {
             continue;
         };
         let headers: String = source
@@ -94,9 +102,19 @@ pub(super) fn fetching(files: &[WriteFile]) -> Option<Vec<u8>> {
             .map(|(name, value)| format!(" --header={}", quote(&format!("{name}: {value}"))))
             .collect();
         let path = quote(&file.path);
-        let new = quote(&format!("{}.fetched", file.path));
+        let kept = match std::ptr::eq(place.tree, &raw const state.config) {
+            true => quote(&format!("{CONFIG_DIRECTORY}/{}", place.path.display())),
+            false => path.clone(),
+        };
+        let lay = match kept == path {
+            true => String::new(),
+            false => format!(" && mkdir -p \"$(dirname {path})\" && cp -pT {kept} {path}"),
+        };
         script.push_str(&format!(
-            "mkdir -p \"$(dirname {path})\" && wget -q --tries=3 --timeout=10{headers} -O {new} {uri} \\\n  && chmod {mode:04o} {new} && chown {owner} {new} && mv -f {new} {path} \\\n  || {{ rm -f {new}; echo \"write_files: {uri} was not fetched; \"{path}\" has the content beside it\" >&2; }}\n",
+            "new=$(mktemp -p {CONFIG_DIRECTORY}) && wget -q --tries=3 --timeout=10{headers} -O \"$new\" {uri} \\\n  \
+             && chown {owner} \"$new\" && chmod {mode:04o} \"$new\" \\\n  \
+             && mkdir -p \"$(dirname {kept})\" && mv -fT \"$new\" {kept} && sync {kept}{lay} \\\n  \
+             || {{ rm -f \"$new\"; printf 'write_files: %s was not fetched; %s has the content beside it\\n' {uri} {path} >&2; }}\n",
             uri = quote(&source.uri),
             mode = file.mode,
             owner = quote(&format!("{}:{}", file.owner.user, file.owner.group)),
@@ -106,7 +124,7 @@ pub(super) fn fetching(files: &[WriteFile]) -> Option<Vec<u8>> {
 }
 
 /// The number of an owner; root's, and a message, when there is no such name.
-fn number(found: Option<u32>, file: &WriteFile, name: &str, report: &mut Report) -> u32 {
+fn id(found: Option<u32>, file: &WriteFile, name: &str, report: &mut Report) -> u32 {
     if found.is_none() {
         let message = format!(
             "write_files: {} shall be `{name}`'s, who does not exist; it is root's instead",

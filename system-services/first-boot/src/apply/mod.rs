@@ -29,8 +29,8 @@ use std::path::Path;
 
 use keelson_config::CloudConfig;
 use keelson_config::instance::{
-    APPEND_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, INSTANCE_FILE, Instance, SCRIPTS_DIRECTORY,
-    USERS_DIRECTORY,
+    APPEND_DIRECTORY, CONFIG_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, INSTANCE_FILE, Instance,
+    ONCE_SCRIPTS, SCRIPTS_DIRECTORY, USERS_DIRECTORY,
 };
 use keelson_config::sources::Source;
 use keelson_config::user_data::Script;
@@ -69,7 +69,7 @@ pub(crate) struct Wanted {
     pub(crate) scripts: Vec<Script>,
     /// Scripts that run early at each boot.
     pub(crate) boothooks: Vec<Script>,
-    /// Whether all of it could be read. If not, it is read again at the next boot: it may be corrected by then.
+    /// Whether any of it could be read. If not, it is read again at the next boot: it may be corrected by then.
     pub(crate) understood: bool,
 }
 
@@ -123,15 +123,35 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
             .unwrap_or_default(),
         done: BTreeMap::new(),
     };
+    let mut failed = false;
     if is_new {
-        start_afresh(context.state, wanted, previous.is_some(), report);
         steps.previous.clear();
+        // What cannot be read may be corrected, or the earlier instance come back: nothing is taken away for it.
+        if wanted.understood {
+            match forget(context.state, previous.as_ref()) {
+                Ok(()) => start_afresh(context.state, wanted, previous.is_some(), report),
+                Err(error) => {
+                    report.error(format!("write /state/config/{INSTANCE_FILE}: {error}"));
+                    failed = true;
+                }
+            }
+        }
     }
     let old_keys = previous.as_ref().map(|previous| previous.keys.clone());
     let before = report.errors().len();
+    // Some of them are for root alone, and others where their directory is.
+    for directory in [FILES_DIRECTORY, APPEND_DIRECTORY] {
+        let path = Path::new(directory);
+        if let Err(error) = context
+            .state
+            .config
+            .make_directory(path, Access::root(0o700))
+        {
+            report.error(format!("write /state/config/{directory}: {error}"));
+        }
+    }
     let hostname = names::apply(context.state, &wanted.config, &wanted.source, report);
     let mut keys = old_keys.clone().unwrap_or_default();
-    let mut failed = false;
     match accounts(context) {
         Ok(mut accounts) => {
             let users = users::apply(context, &mut accounts, &wanted.config, &mut steps, report);
@@ -160,12 +180,14 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
             .as_ref()
             .and_then(|previous| previous.scripts.clone()),
     };
-    // Whatever could not be written now may be writable at the next boot.
+    // These cannot be done again by themselves, as a file can; they may be writable at the next boot.
+    let whole = [USERS_DIRECTORY, SCRIPTS_DIRECTORY];
+    let whole = whole.map(|directory| format!("write {CONFIG_DIRECTORY}/{directory}"));
     failed |= report
         .errors()
         .iter()
         .skip(before)
-        .any(|error| error.starts_with("write "));
+        .any(|error| whole.iter().any(|start| error.starts_with(start)));
     let outcome = Outcome { is_new, hostname };
     if failed || (is_new && !wanted.understood) {
         is_configured(context, report);
@@ -197,17 +219,14 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
     outcome
 }
 
-/// Tells the console that all is there.
+/// Tells the console that all is there: the file is written whatever it holds, so that the console hears of it each time.
 fn is_configured(context: &Context<'_>, report: &mut Report) {
     let content = format!("{}\n", context.boot_id);
     let path = Path::new(CONFIGURED_FILE);
-    replace(
-        context.state,
-        path,
-        Some(content.as_bytes()),
-        Access::root(0o644),
-        report,
-    );
+    let config = &context.state.config;
+    if let Err(error) = config.write(path, content.as_bytes(), Access::root(0o644)) {
+        report.error(format!("write /state/config/{CONFIGURED_FILE}: {error}"));
+    }
 }
 
 /// What is done once for an instance, and what of it was done.
@@ -280,10 +299,35 @@ fn known_instance(state: &State, report: &mut Report) -> Option<Instance> {
     }
 }
 
+/// From here on the machine is no instance, until the new one is whole: an earlier one that came back would miss what is taken
+/// away now. Its users' keys are still to be taken away.
+fn forget(state: &State, previous: Option<&Instance>) -> io::Result<()> {
+    let Some(previous) = previous else {
+        return Ok(());
+    };
+    let none = Instance {
+        instance_id: String::new(),
+        user_data_sha256: String::new(),
+        scripts: None,
+        done: BTreeMap::new(),
+        keys: previous.keys.clone(),
+    };
+    let path = Path::new(INSTANCE_FILE);
+    state
+        .config
+        .write(path, &none.to_json(), Access::root(0o600))
+}
+
 /// Takes away what an earlier instance, or an interrupted first boot of this one, has left.
 fn start_afresh(state: &State, wanted: &Wanted, other_instance: bool, report: &mut Report) {
-    for directory in [FILES_DIRECTORY, APPEND_DIRECTORY, SCRIPTS_DIRECTORY] {
-        let path = state.config.path().join(directory);
+    let root = state.config.path();
+    let mut paths = vec![root.join(FILES_DIRECTORY), root.join(APPEND_DIRECTORY)];
+    // What ran once on the machine stays known.
+    let scripts = std::fs::read_dir(root.join(SCRIPTS_DIRECTORY));
+    let scripts = scripts.into_iter().flatten().flatten();
+    let scripts = scripts.filter(|entry| entry.file_name() != ONCE_SCRIPTS);
+    paths.extend(scripts.map(|entry| entry.path()));
+    for path in paths {
         match std::fs::remove_dir_all(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

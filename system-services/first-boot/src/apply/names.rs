@@ -26,8 +26,14 @@ pub(super) fn apply(
         Some(hostname) => (Some(hostname.clone()), config.fqdn.clone()),
         None => host_names(source.hostname.clone(), None),
     };
-    let hostname = hostname?;
     let access = Access::root(0o644);
+    let Some(hostname) = hostname else {
+        // Nobody names it any more: DHCP may.
+        for file in [HOSTNAME_FILE, FQDN_FILE] {
+            replace(state, Path::new(file), None, access, report);
+        }
+        return None;
+    };
     let line = |name: &str| format!("{name}\n").into_bytes();
     replace(
         state,

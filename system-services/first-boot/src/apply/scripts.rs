@@ -62,7 +62,8 @@ pub(super) fn write_instance(
         }
     }
     scripts.extend(
-        super::files::fetching(&config.write_files).map(|script| (FETCHED.to_owned(), script)),
+        super::files::fetching(state, &config.write_files)
+            .map(|script| (FETCHED.to_owned(), script)),
     );
     if let Some(script) = config.finish.script() {
         let fqdn = config.fqdn.as_ref().or(config.hostname.as_ref());

@@ -12,6 +12,10 @@ use super::replace;
 use crate::report::Report;
 use crate::state::State;
 
+const MAX_ENVIRONMENT_BYTES: u64 = 1024 * 1024;
+/// What the configuration's variables stand between.
+const BEGIN: &str = "# from the configuration:";
+const END: &str = "# end of what is from the configuration";
 /// Variables may be secrets.
 const ENVIRONMENT_ACCESS: Access = Access::root(0o600);
 
@@ -34,20 +38,36 @@ pub(super) fn apply(state: &State, services: &Services, report: &mut Report) {
             report,
         );
     }
+    environment(state, services, report);
+}
+
+/// The configuration's variables stand between two comments, behind people's own, which stay.
+fn environment(state: &State, services: &Services, report: &mut Report) {
+    let path = Path::new(SERVICES_DIRECTORY).join(SERVICES_ENVIRONMENT);
+    let there = match state.config.read(&path, MAX_ENVIRONMENT_BYTES) {
+        Ok(there) => there.unwrap_or_default(),
+        Err(error) => return report.error(format!("read {}: {error}", path.display())),
+    };
+    let there = String::from_utf8_lossy(&there);
+    let mut text = String::new();
+    let mut ours = false;
+    for line in there.lines() {
+        match line {
+            BEGIN => ours = true,
+            END => ours = false,
+            line if !ours => text.push_str(&format!("{line}\n")),
+            _ => {}
+        }
+    }
     if !services.environment.is_empty() {
         let lines = services.environment.iter();
-        let text: String = lines
+        let lines: String = lines
             .map(|(name, value)| format!("{name}=\"{value}\"\n"))
             .collect();
-        let path = directory.join(SERVICES_ENVIRONMENT);
-        replace(
-            state,
-            &path,
-            Some(text.as_bytes()),
-            ENVIRONMENT_ACCESS,
-            report,
-        );
+        text.push_str(&format!("{BEGIN}\n{lines}{END}\n"));
     }
+    let content = (!text.is_empty()).then_some(text.as_bytes());
+    replace(state, &path, content, ENVIRONMENT_ACCESS, report);
 }
 
 fn remove_others(state: &State, wanted: &[String], report: &mut Report) {

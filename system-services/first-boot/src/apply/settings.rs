@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use keelson_config::cloud_config::{CaCertificates, Ntp};
+use keelson_config::cloud_config::Ntp;
 use keelson_config::instance::{
     CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, TIME_DIRECTORY,
 };
@@ -25,21 +25,27 @@ const READABLE: Access = Access::root(0o644);
 /// Writes all of them.
 pub(super) fn apply(context: &Context<'_>, wanted: &Wanted, is_new: bool, report: &mut Report) {
     let system = &wanted.config.system;
-    timezone(context, system.timezone.as_deref(), report);
+    timezone(context, wanted, report);
     let locale = system.locale.as_ref();
     let locale = locale.map(|locale| format!("LANG={locale}\n"));
+    let laid = |path: &str, content: Option<&[u8]>, report: &mut Report| {
+        laid(context, wanted, path, content, report)
+    };
     laid(
-        context,
         "etc/default/locale",
         locale.as_deref().map(str::as_bytes),
         report,
     );
-    let sources = system.ntp.as_ref().map(time_sources);
-    // In place of the image's own of that name.
+    // In place of the image's own of that name: with no server named, that one stays.
+    let names_servers = |ntp: &&Ntp| {
+        let lists = [&ntp.servers, &ntp.pools, &ntp.peers];
+        !ntp.enabled || lists.iter().any(|list| !list.is_empty())
+    };
+    let sources = system.ntp.as_ref().filter(names_servers).map(time_sources);
     let path = Path::new(TIME_DIRECTORY).join("default.sources");
     let text = sources.as_deref().map(str::as_bytes);
     replace(context.state, &path, text, READABLE, report);
-    certificates(context, &system.ca_certificates, report);
+    certificates(context, wanted, report);
     docker(context, &system.docker, report);
     network(context, wanted, report);
     if is_new {
@@ -56,14 +62,25 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
-/// A file of the console's root.
-fn laid(context: &Context<'_>, path: &str, content: Option<&[u8]>, report: &mut Report) {
+/// A file of the console's root. One that `write_files` has is not taken away.
+fn laid(
+    context: &Context<'_>,
+    wanted: &Wanted,
+    path: &str,
+    content: Option<&[u8]>,
+    report: &mut Report,
+) {
+    let mut files = wanted.config.write_files.iter();
+    if content.is_none() && files.any(|file| file.path.strip_prefix('/') == Some(path)) {
+        return;
+    }
     let path = Path::new(FILES_DIRECTORY).join(path);
     replace(context.state, &path, content, READABLE, report);
 }
 
 /// The time zone's own file, from the console's image.
-fn timezone(context: &Context<'_>, name: Option<&str>, report: &mut Report) {
+fn timezone(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
+    let name = wanted.config.system.timezone.as_deref();
     let zone = name.and_then(|name| {
         let path = context.image.join("usr/share/zoneinfo").join(name);
         fs::read(&path)
@@ -75,12 +92,13 @@ fn timezone(context: &Context<'_>, name: Option<&str>, report: &mut Report) {
             })
             .ok()
     });
-    laid(context, "etc/localtime", zone.as_deref(), report);
+    laid(context, wanted, "etc/localtime", zone.as_deref(), report);
     let name = name
         .filter(|_| zone.is_some())
         .map(|name| format!("{name}\n"));
     laid(
         context,
+        wanted,
         "etc/timezone",
         name.as_deref().map(str::as_bytes),
         report,
@@ -106,7 +124,8 @@ fn time_sources(ntp: &Ntp) -> String {
 }
 
 /// The user's authorities, for the engines; and with everybody's, for the console.
-fn certificates(context: &Context<'_>, certificates: &CaCertificates, report: &mut Report) {
+fn certificates(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
+    let certificates = &wanted.config.system.ca_certificates;
     let own = lines(
         certificates
             .trusted
@@ -117,7 +136,7 @@ fn certificates(context: &Context<'_>, certificates: &CaCertificates, report: &m
     let content = (!own.is_empty()).then_some(own.as_bytes());
     replace(context.state, &path, content, READABLE, report);
     if own.is_empty() && !certificates.only {
-        return laid(context, BUNDLE, None, report);
+        return laid(context, wanted, BUNDLE, None, report);
     }
     let everybody = match certificates.only {
         true => String::new(),
@@ -126,7 +145,8 @@ fn certificates(context: &Context<'_>, certificates: &CaCertificates, report: &m
             String::new()
         }),
     };
-    laid(context, BUNDLE, Some((everybody + &own).as_bytes()), report);
+    let all = everybody + &own;
+    laid(context, wanted, BUNDLE, Some(all.as_bytes()), report);
 }
 
 /// Docker's settings: those of the configuration over what stands in the file by other hands.
@@ -140,7 +160,7 @@ fn docker(context: &Context<'_>, wanted: &Map<String, Json>, report: &mut Report
         Some(Ok(given)) => given,
         _ => Map::new(),
     };
-    if given == *wanted {
+    if given.is_empty() && wanted.is_empty() {
         return;
     }
     let mut keys = match read(DOCKER_SETTINGS) {
@@ -158,7 +178,13 @@ fn docker(context: &Context<'_>, wanted: &Map<String, Json>, report: &mut Report
         let json = serde_json::to_string_pretty(keys).unwrap_or_default();
         (!keys.is_empty()).then_some(json + "\n")
     };
-    for (path, keys) in [(DOCKER_SETTINGS, &keys), (DOCKER_GIVEN, wanted)] {
+    // The file itself stays as it is written when it says the same.
+    let is_there = matches!(read(DOCKER_SETTINGS), Some(Ok(there)) if there == keys);
+    let files = [(DOCKER_SETTINGS, &keys), (DOCKER_GIVEN, wanted)];
+    for (path, keys) in files {
+        if path == DOCKER_SETTINGS && is_there {
+            continue;
+        }
         let content = text(keys);
         let content = content.as_deref().map(str::as_bytes);
         replace(context.state, Path::new(path), content, READABLE, report);

@@ -84,7 +84,7 @@ impl Machine {
         };
         let mut report = Report::quiet();
         let mut diagnostics = Diagnostics::new("");
-        let source = nocloud::read(files, "the seed on vdb", &mut diagnostics);
+        let source = nocloud::read(files, "the seed on vdb", &mut diagnostics).unwrap();
         let wanted = layers::assemble(
             &self.state,
             source,
@@ -406,7 +406,7 @@ fn another_instance_starts_without_the_first_ones_files_and_host_keys() {
     let (outcome, errors) = machine.boot("i-2", "#cloud-config\n{}\n");
     assert_eq!((outcome, errors), (named(true, "from-meta"), Vec::new()));
     assert!(!machine.path("config/ssh/ssh_host_ed25519_key").exists());
-    assert!(!machine.path("config/files").exists());
+    assert!(!machine.path("config/files/etc").exists());
     assert!(!machine.path("config/fqdn").exists());
     assert!(
         machine.text("config/users/passwd").contains("ann:"),
@@ -428,6 +428,121 @@ fn broken_user_data_is_named_and_read_again_at_the_next_boot() {
     assert_eq!(
         machine.boot("i-1", "#cloud-config\nhostname: a\n").0,
         named(true, "a")
+    );
+}
+
+#[test]
+fn an_earlier_instance_that_comes_back_finds_its_files_again() {
+    let machine = Machine::new();
+    machine.boot("i-1", SEED);
+    let motd = format!("config/{FILES_DIRECTORY}/etc/motd");
+    machine.boot("i-2", "#cloud-config\nhostname: a\n\tusers: []\n");
+    assert_eq!(
+        machine.text(&motd),
+        "hello",
+        "a seed that cannot be read takes nothing"
+    );
+    machine.boot("i-2", "#cloud-config\n{}\n");
+    assert!(!machine.path(&motd).exists());
+    machine.boot("i-1", SEED);
+    assert_eq!(machine.text(&motd), "hello");
+}
+
+#[test]
+fn of_two_files_at_one_path_the_later_stays_and_additions_follow_what_they_add_to() {
+    let machine = Machine::new();
+    let seed = |first: &str| {
+        format!(
+            "#cloud-config\npassword: one\nchpasswd: {{expire: false, list: \"keelson:two\"}}\nwrite_files:\n\
+             - {{path: /etc/x, content: {first}}}\n- {{path: /etc/x, content: last, defer: true}}\n\
+             - {{path: /opt/y, content: {first}}}\n- {{path: /opt/y, content: +1, append: true}}\n- {{path: /opt/y, content: +2, append: true}}\n"
+        )
+    };
+    for first in ["a", "a", "b", "b"] {
+        let shadow = std::fs::read(machine.path("config/users/shadow")).ok();
+        assert_eq!(machine.boot("i-1", &seed(first)).1, Vec::<String>::new());
+        assert_eq!(
+            machine.text(&format!("config/{FILES_DIRECTORY}/etc/x")),
+            "last"
+        );
+        assert_eq!(machine.text("opt/y"), format!("{first}+1+2"));
+        let now = std::fs::read(machine.path("config/users/shadow")).ok();
+        assert!(
+            shadow.is_none() || shadow == now,
+            "the password is set once"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_written_costs_that_alone() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.path("opt/there")).unwrap();
+    let seed = "#cloud-config\nwrite_files:\n- {path: /opt/there, content: a}\n- {path: /etc/default/locale, content: own}\nruncmd: [x]\n";
+    let (_, errors) = machine.boot("i-1", seed);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(
+        machine.text(&format!("config/{FILES_DIRECTORY}/etc/default/locale")),
+        "own"
+    );
+    assert_eq!(
+        machine.access(&format!("config/{FILES_DIRECTORY}")),
+        (0o700, 0, 0)
+    );
+    std::fs::remove_dir(machine.path("opt/there")).unwrap();
+    let (outcome, errors) = machine.boot("i-1", seed);
+    assert_eq!((outcome.is_new, errors), (false, Vec::new()));
+    assert_eq!(machine.text("opt/there"), "a");
+}
+
+#[test]
+fn variables_of_services_stand_beside_peoples_own_and_go_again() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.path("config/services")).unwrap();
+    std::fs::write(machine.path("config/services/.env"), "MINE=1\n").unwrap();
+    machine.boot("i-1", "#cloud-config\nkeelson: {environment: {TAG: v1}}\n");
+    let text = machine.text("config/services/.env");
+    assert!(
+        text.starts_with("MINE=1\n") && text.contains("TAG=\"v1\"\n"),
+        "{text}"
+    );
+    machine.boot("i-1", "#cloud-config\n{}\n");
+    assert_eq!(machine.text("config/services/.env"), "MINE=1\n");
+}
+
+#[test]
+fn nobody_is_given_more_than_the_configuration_says() {
+    let machine = Machine::new();
+    let seed = "#cloud-config\nuser: {name: bob, sudo: false, groups: []}\n";
+    assert_eq!(machine.boot("i-1", seed).1, Vec::<String>::new());
+    assert_eq!(machine.text("config/users/sudoers"), "");
+    assert!(!machine.text("config/users/group").contains(",bob"));
+}
+
+#[test]
+fn a_script_that_fetches_is_one_whatever_the_address() {
+    let machine = Machine::new();
+    let seed = "#cloud-config\nwrite_files:\n- {path: \"/etc/it's\", content: a, source: {uri: \"http://h/$(reboot)'\\\"x\"}}\n";
+    machine.boot("i-1", seed);
+    let instance = Instance::from_json(machine.text("config/instance.json").as_bytes()).unwrap();
+    let path = format!(
+        "config/scripts/{}/00-write_files",
+        instance.scripts.unwrap()
+    );
+    let script = machine.text(&path);
+    let checked = std::process::Command::new("sh")
+        .args(["-n", "-c", &script])
+        .status();
+    assert!(checked.unwrap().success(), "{script}");
+    // wget and what follows it replaced: only words are left to be told.
+    let told = script.replace("new=$(mktemp", "false $(echo");
+    let told = std::process::Command::new("sh")
+        .args(["-c", &told])
+        .output();
+    let told = String::from_utf8_lossy(&told.unwrap().stderr).into_owned();
+    assert!(
+        told.contains("http://h/$(reboot)'\"x was not fetched; /etc/it's has"),
+        "{told}"
     );
 }
 

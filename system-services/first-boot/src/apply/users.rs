@@ -1,5 +1,6 @@
 //! Users, groups and passwords.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use keelson_config::CloudConfig;
@@ -93,14 +94,14 @@ fn text_of(secret: &Secret) -> &str {
 fn default_user(name: &str, config: &CloudConfig) -> User {
     let mut user = config.default_user.settings.clone().unwrap_or_default();
     name.clone_into(&mut user.name);
-    if user.groups.is_empty() {
-        user.groups = DEFAULT_GROUPS
-            .iter()
-            .map(|group| (*group).to_owned())
-            .collect();
-    }
-    if user.sudo.is_empty() && name != DEFAULT_USER {
-        user.sudo = vec![DEFAULT_SUDO.to_owned()];
+    user.groups.get_or_insert_with(|| {
+        let groups = DEFAULT_GROUPS.iter();
+        groups.map(|group| (*group).to_owned()).collect()
+    });
+    // The image's own rule is for its own default user.
+    if name != DEFAULT_USER {
+        let sudo = || vec![DEFAULT_SUDO.to_owned()];
+        user.sudo.get_or_insert_with(sudo);
     }
     user
 }
@@ -141,7 +142,10 @@ fn set_passwords(
     let of_default = config.password.iter().map(|secret| (default_name, secret));
     let of_others = config.password_changes.iter();
     let of_others = of_others.map(|change| (change.name.as_str(), &change.secret));
-    for (name, secret) in of_default.chain(of_others) {
+    // Of two for one user the later one counts.
+    let passwords: BTreeMap<&str, &Secret> = of_default.chain(of_others).collect();
+    for (name, secret) in passwords {
+        let errors = report.errors().len();
         let what = format!("password of {name}");
         let asked = text_of(secret).as_bytes();
         if steps.is_due(&what, asked) {
@@ -154,7 +158,9 @@ fn set_passwords(
                 report,
             );
         }
-        steps.is_done(&what, asked);
+        if report.errors().len() == errors {
+            steps.is_done(&what, asked);
+        }
     }
 }
 
@@ -241,7 +247,7 @@ fn make_home(context: &Context<'_>, login: &Login) -> std::io::Result<()> {
 fn write_sudoers(context: &Context<'_>, users: &[User], report: &mut Report) {
     let mut text = String::new();
     for user in users {
-        for rule in &user.sudo {
+        for rule in user.sudo.iter().flatten() {
             text.push_str(&format!("{} {rule}\n", user.name));
         }
     }

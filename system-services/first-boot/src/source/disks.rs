@@ -32,11 +32,9 @@ impl Found {
     pub(crate) fn read(self, diagnostics: &mut Diagnostics) -> Option<Source> {
         let device = self.device;
         match self.files {
-            Files::NoCloud(files) => Some(nocloud::read(
-                *files,
-                &format!("the seed on {device}"),
-                diagnostics,
-            )),
+            Files::NoCloud(files) => {
+                nocloud::read(*files, &format!("the seed on {device}"), diagnostics)
+            }
             Files::ConfigDrive(files) => {
                 let place = format!("the config drive {device}");
                 openstack::read(*files, "configdrive", &place, diagnostics)
