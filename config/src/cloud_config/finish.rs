@@ -280,6 +280,11 @@ mod tests {
             .status();
         assert!(checked.unwrap().success(), "{script}");
         assert!(
+            script.contains("s|{{ *version *}}|")
+                && script.contains("url='http://x/'\"$INSTANCE_ID\"''"),
+            "{script}"
+        );
+        assert!(
             script.contains("if 'test' '-f' '/a b'; then") && script.contains("sleep 301; reboot")
         );
         assert_eq!(read("hostname: a").0.script(), None);

@@ -44,6 +44,7 @@ ntp: {{servers: [10.0.2.2]}}\n\
 bootcmd: ['echo booted $INSTANCE_ID >>/opt/boots']\n\
 runcmd: ['echo ran >>/opt/runs', [sh, -c, 'docker info >/opt/docker']]\n\
 write_files:\n- {{path: /opt/page, source: {{uri: 'http://10.0.2.100/'}}, content: beside, permissions: '0640'}}\n\
+- {{path: /etc/page, source: {{uri: 'http://10.0.2.100/'}}, content: beside}}\n\
 final_message: 'the $datasource machine is up after $UPTIME s'\n\
 packages: [nginx]\n\
 keelson:\n  sysctl: {{vm.swappiness: 7, net.core.somaxconn: 777}}\n  modules: [ifb numifbs=1]\n  docker: {{labels: [wood=oak]}}\n\n\
@@ -108,7 +109,7 @@ pub(super) fn a_machine_is_what_all_layers_of_its_configuration_say_and_follows_
         DOCKER_DEADLINE,
     )?;
     let scripts = ssh.check_within(
-        "until test -s /opt/docker && sudo sh -c 'ls /state/config/scripts/*/finished' 2>/dev/null; do sleep 0.5; done >/dev/null; cat /opt/boots /opt/runs; sudo cat /opt/page; stat -c %a /opt/page",
+        "until test -s /opt/docker && sudo sh -c 'ls /state/config/scripts/*/finished' 2>/dev/null; do sleep 0.5; done >/dev/null; cat /opt/boots /opt/runs; sudo cmp /opt/page /etc/page && cat /etc/page; stat -c %a /opt/page",
         SCRIPT_DEADLINE,
     )?;
     ensure!(
@@ -136,6 +137,11 @@ pub(super) fn a_machine_is_what_all_layers_of_its_configuration_say_and_follows_
     );
     ssh.check_within("sudo keelson config apply", SCRIPT_DEADLINE)?;
     ssh.check_within("until grep -q 9 /proc/sys/vm/swappiness; do keelson service up kernel-parameters; sleep 0.5; done", SCRIPT_DEADLINE)?;
+    // The console follows as well.
+    ssh.check_within(
+        "sudo keelson config set --apply locale C && until grep -qx LANG=C /etc/default/locale; do sleep 0.2; done",
+        SCRIPT_DEADLINE,
+    )?;
     let got = ssh.check("sudo keelson config get hostname; sudo keelson config get keelson.modules.0; hostname; wc -l </opt/boots")?;
     ensure!(got == "sloop\nifb numifbs=1\nsloop\n2", "{got}");
     let exported = ssh.check("sudo keelson config export")?;
@@ -162,12 +168,26 @@ pub(super) fn a_machine_is_what_all_layers_of_its_configuration_say_and_follows_
     let keys = ssh.check("cat .ssh/authorized_keys")?;
     ensure!(keys.trim() == own.trim(), "{keys}");
     let after = ssh.check_within(
-        "until test $(wc -l </opt/boots) -ge 4; do sleep 0.2; done; cat /opt/boots /opt/runs | xargs; hostname; cat /proc/sys/vm/swappiness",
+        "until test $(wc -l </opt/boots) -ge 4; do sleep 0.2; done; cat /opt/boots /opt/runs | xargs; hostname; cat /proc/sys/vm/swappiness /etc/page",
+        SCRIPT_DEADLINE,
+    )?;
+    let page = crate::harness::lab::PAGE_TEXT.trim_end();
+    ensure!(
+        after == format!("booted i-7 tide booted i-7 tide ran\nsloop\n9\n{page}"),
+        "{after}"
+    );
+
+    // What was made goes with what declared it, and the card has an address of its own: this very connection goes on.
+    let links = ssh.check_within(
+        "sudo keelson config set --apply keelson.network '{version: 2, ethernets: {card: {match: {name: \"e*\"}, dhcp4: true}}}' && \
+         until ! test -e /sys/class/net/bond0 && ip -br -4 address | grep -q '^e.*UP.*10[.]0[.]2[.]15/24'; do sleep 0.5; done; ip -br link",
         SCRIPT_DEADLINE,
     )?;
     ensure!(
-        after == "booted i-7 tide booted i-7 tide ran\nsloop\n9",
-        "{after}"
+        ["bond0", "mast", "deck", "hold"]
+            .iter()
+            .all(|gone| !links.contains(gone)),
+        "{links}"
     );
     Ok(())
 }

@@ -151,6 +151,10 @@ impl Config {
         };
         let other = fitting.get(1).filter(|(other, _)| other == score);
         let settings = self.settings_of(interface, link, network);
+        // A part of what somebody else made: that has the addresses.
+        if link.enslaved && settings.controller.is_none() {
+            return (None, None);
+        }
         (Some(settings), other.map(|(_, other)| other.name.as_str()))
     }
 
@@ -165,14 +169,24 @@ impl Config {
                 .any(|cidr| cidr.contains(via))
                 .then(|| route.clone())
         }));
-        let wants_dhcp = interface.dhcp4 && controller.is_none();
+        // A part of a VRF has addresses of its own, and its routes are in the VRF's table; so are the VRF's.
+        let wants_dhcp = interface.dhcp4 && (controller.is_none() || table.is_some());
+        let table = match &interface.kind {
+            Kind::Vrf(vrf) => Some(vrf.table),
+            _ => table,
+        };
+        let rules = interface.rules.iter().cloned();
+        let rules = rules.map(|rule| Rule {
+            table: rule.table.or(table),
+            ..rule
+        });
         Settings {
             id: interface.name.clone(),
             set_name: interface.set_name.clone(),
             dhcp4: wants_dhcp.then(|| DhcpSettings::from_overrides(&interface.dhcp4_overrides)),
             addresses: interface.addresses.clone(),
             routes,
-            rules: interface.rules.clone(),
+            rules: rules.collect(),
             dns: interface.dns.clone(),
             mtu: interface.mtu,
             mac: interface.mac.as_deref().and_then(parse_mac),
@@ -186,18 +200,16 @@ impl Config {
     /// What the interface is a part of, by the interface's name in the configuration or its own; and the table of a VRF.
     fn controller_of(&self, interface: &Interface, link: &Link) -> (Option<String>, Option<u32>) {
         for other in self.interfaces() {
-            let (members, table, is_switch) = match &other.kind {
-                Kind::Bond(bond) => (&bond.members, None, true),
-                Kind::Bridge(bridge) => (&bridge.members, None, true),
-                Kind::Vrf(vrf) => (&vrf.members, Some(vrf.table), false),
+            let (members, table) = match &other.kind {
+                Kind::Bond(bond) => (&bond.members, None),
+                Kind::Bridge(bridge) => (&bridge.members, None),
+                Kind::Vrf(vrf) => (&vrf.members, Some(vrf.table)),
                 _ => continue,
             };
             if members
                 .iter()
                 .any(|name| *name == interface.name || *name == link.name)
             {
-                // A member of a VRF has addresses of its own, and its routes are in the VRF's table.
-                let _ = is_switch;
                 return (Some(other.name.clone()), table);
             }
         }
@@ -212,11 +224,13 @@ fn fit(interface: &Interface, link: &Link) -> Option<u32> {
         Kind::Loopback => return (link.name == "lo").then_some(64),
         _ => return (link.name == interface.name).then_some(64),
     }
+    let is_card = link.has_device && !link.wireless;
     let mut score = 0;
     if let Some(name) = &interface.matches.name {
-        if *name == link.name {
+        // It may have got its other name already.
+        if *name == link.name || interface.set_name.as_ref() == Some(&link.name) {
             score += 8;
-        } else if glob(name, &link.name) && link.has_device {
+        } else if glob(name, &link.name) && is_card {
             score += 1;
         } else {
             return None;
@@ -224,9 +238,11 @@ fn fit(interface: &Interface, link: &Link) -> Option<u32> {
     }
     if let Some(mac) = &interface.matches.mac {
         let own = link.mac();
-        if *mac == own {
+        // Where the card's own is not told, the one that it gets is as good.
+        let given = interface.mac.as_ref() == Some(&own) && link.permanent_address.is_none();
+        if *mac == own || given {
             score += 32;
-        } else if glob(mac, &own) && link.has_device {
+        } else if glob(mac, &own) && is_card {
             score += 16;
         } else {
             return None;

@@ -41,22 +41,42 @@ impl Route {
         } else {
             0
         };
+        let kind = wish.kind.clone().filter(|kind| kind != "unicast");
+        let via = wish
+            .via
+            .filter(|via| !via.is_unspecified() && kind.is_none());
         Self {
-            to: wish.to,
-            via: wish.via.filter(|via| !via.is_unspecified()),
-            metric: wish.metric.unwrap_or(default),
+            to: wish.to.network(),
+            via,
+            metric: wish.metric.filter(|metric| *metric != 0).unwrap_or(default),
             table: wish.table.or(table).unwrap_or(MAIN),
-            from: wish.from,
-            on_link: wish.on_link,
-            mtu: wish.mtu,
-            kind: wish.kind.clone().filter(|kind| kind != "unicast"),
+            from: wish.from.filter(|_| kind.is_none()),
+            on_link: wish.on_link && via.is_some(),
+            mtu: wish.mtu.filter(|_| kind.is_none()),
+            kind,
         }
     }
+}
 
-    /// What tells it from others in the kernel's tables.
-    fn key(&self) -> (Cidr, Option<IpAddr>, u32, u32) {
-        (self.to, self.via, self.metric, self.table)
-    }
+/// The routes that are declared over an interface.
+fn routes_of(settings: &Settings) -> impl Iterator<Item = Route> {
+    let routes = settings.routes.iter();
+    routes.map(|wish| Route::from_wish(wish, settings.table))
+}
+
+/// Routes that lead nowhere are over no interface: those in `present` that another interface declares are not this one's.
+pub fn leave_others<'s>(
+    present: &mut Present,
+    own: &Settings,
+    all: impl Iterator<Item = &'s Settings>,
+) {
+    let own: Vec<Route> = routes_of(own).collect();
+    let all: Vec<Route> = all
+        .flat_map(routes_of)
+        .filter(|route| route.kind.is_some())
+        .collect();
+    let routes = &mut present.routes;
+    routes.retain(|route| route.kind.is_none() || own.contains(route) || !all.contains(route));
 }
 
 /// What an interface has of ours.
@@ -83,21 +103,12 @@ pub enum Change {
 
 /// The steps from `present` to what `settings` declare.
 pub fn plan(present: &Present, settings: &Settings) -> Vec<Change> {
-    let mut wanted: Vec<Route> = settings
-        .routes
-        .iter()
-        .map(|wish| Route::from_wish(wish, settings.table))
-        .collect();
+    let mut wanted: Vec<Route> = routes_of(settings).collect();
     // A next hop may only be reachable by one of the others.
     wanted.sort_by_key(|route| (route.via.is_some(), std::cmp::Reverse(route.to.prefix)));
-    let is_wanted = |route: &Route| wanted.iter().any(|other| other.key() == route.key());
-    let is_there = |route: &Route| {
-        present
-            .routes
-            .iter()
-            .any(|other| other.key() == route.key())
-    };
-    let old = present.routes.iter().filter(|route| !is_wanted(route));
+    let is_there = |route: &Route| present.routes.contains(route);
+    let old = present.routes.iter();
+    let old = old.filter(|route| !wanted.contains(route));
     let mut changes: Vec<Change> = old.cloned().map(Change::RemoveRoute).collect();
     let gone = present
         .addresses

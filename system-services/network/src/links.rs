@@ -16,6 +16,8 @@ pub struct Link {
     pub name: String,
     /// Its Ethernet address, zeros when it has none.
     pub hardware_address: [u8; 6],
+    /// The one that its card was made with, where the kernel tells.
+    pub permanent_address: Option<[u8; 6]>,
     /// Bytes of payload in one frame.
     pub mtu: u32,
     /// It is of the Ethernet kind (`ARPHRD_ETHER`).
@@ -34,6 +36,8 @@ pub struct Link {
     pub kind: String,
     /// A card, or a hypervisor's device, is behind it.
     pub has_device: bool,
+    /// It has no cable.
+    pub wireless: bool,
     /// The kernel's driver for that.
     pub driver: String,
 }
@@ -65,6 +69,9 @@ impl Link {
                         }
                     }
                 }
+                LinkAttribute::PermAddress(bytes) => {
+                    link.permanent_address = bytes.as_slice().try_into().ok();
+                }
                 LinkAttribute::Address(bytes) => {
                     link.hardware_address = bytes.as_slice().try_into().unwrap_or_default();
                 }
@@ -77,7 +84,9 @@ impl Link {
     /// Adds what only sysfs tells. `sys_class_net` is /sys/class/net.
     #[must_use]
     pub fn with_device(mut self, sys_class_net: &Path) -> Self {
-        let device = sys_class_net.join(&self.name).join("device");
+        let directory = sys_class_net.join(&self.name);
+        self.wireless = is_wireless(&directory);
+        let device = directory.join("device");
         self.has_device = device.exists();
         let driver = std::fs::read_link(device.join("driver")).ok();
         let driver = driver.as_deref().and_then(Path::file_name);
@@ -87,10 +96,9 @@ impl Link {
         self
     }
 
-    /// Its hardware address as people write it.
+    /// Its hardware address as people write it: the card's own, whatever it was given since.
     pub fn mac(&self) -> String {
-        let bytes = self.hardware_address.map(|byte| format!("{byte:02x}"));
-        bytes.join(":")
+        shown(self.permanent_address.unwrap_or(self.hardware_address))
     }
 
     /// Whether this is a wired interface of the machine itself: Ethernet, with hardware (or a hypervisor's device)
@@ -102,9 +110,17 @@ impl Link {
             && !self.enslaved
             && self.hardware_address != [0; 6]
             && directory.join("device").exists()
-            && !directory.join("wireless").exists()
-            && !directory.join("phy80211").exists()
+            && !is_wireless(&directory)
     }
+}
+
+/// Whether the interface with this directory below /sys/class/net has no cable.
+fn is_wireless(directory: &Path) -> bool {
+    directory.join("wireless").exists() || directory.join("phy80211").exists()
+}
+
+fn shown(address: [u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 #[cfg(test)]

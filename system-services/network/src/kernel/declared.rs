@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 
-use futures_util::stream::TryStreamExt;
+use futures_util::stream::{StreamExt, TryStreamExt};
 use keelson_config::network::Cidr;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
+    RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -52,7 +56,7 @@ impl Kernel {
             addresses: addresses.iter().filter_map(our_address).collect(),
             routes: routes
                 .iter()
-                .filter_map(|message| our_route(message, index))
+                .flat_map(|message| our_routes(message, index))
                 .collect(),
         })
     }
@@ -91,8 +95,7 @@ impl Kernel {
                 unless_gone(removed).map_err(failed(format!("removing the address {cidr}")))
             }
             Change::AddRoute(route) => {
-                let request = self.handle.route().add(message(route, index)).replace();
-                let added = request.execute().await;
+                let added = self.add_route(message(route, index)).await;
                 added.map_err(failed(format!("adding the route {}", shown(route))))
             }
             Change::RemoveRoute(route) => {
@@ -105,6 +108,24 @@ impl Kernel {
                 unless_gone(removed).map_err(failed(format!("removing the route {}", shown(route))))
             }
         }
+    }
+}
+
+impl Kernel {
+    /// Adds a route beside those that lead to the same network. Replacing would take another's: the kernel looks at the network
+    /// and the metric alone.
+    async fn add_route(&self, message: RouteMessage) -> Result<(), rtnetlink::Error> {
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND;
+        let mut answers = self.handle.clone().request(request)?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::Error(error) if error.raw_code() == -libc::EEXIST => {}
+                NetlinkPayload::Error(error) => return Err(rtnetlink::Error::NetlinkError(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -128,12 +149,23 @@ fn our_address(message: &AddressMessage) -> Option<Cidr> {
     })
 }
 
-fn our_route(message: &RouteMessage, index: u32) -> Option<Route> {
+/// What a route of ours is over the link; several when the kernel has put those to one network together.
+fn our_routes(message: &RouteMessage, index: u32) -> Vec<Route> {
     if message.header.protocol != RouteProtocol::Other(DECLARED) {
-        return None;
+        return Vec::new();
     }
+    let onlink = |flags: u32| flags & RouteFlags::Onlink.bits() != 0;
     let version_6 = message.header.address_family == AddressFamily::Inet6;
-    let mut over_link = message.header.kind != RouteType::Unicast;
+    let kind = match message.header.kind {
+        RouteType::BlackHole => Some("blackhole"),
+        RouteType::Unreachable => Some("unreachable"),
+        RouteType::Prohibit => Some("prohibit"),
+        RouteType::Throw => Some("throw"),
+        _ => None,
+    };
+    // These are over the loopback, or over nothing.
+    let mut over_link = kind.is_some();
+    let mut hops: &[RouteNextHop] = &[];
     let mut route = Route {
         to: Cidr {
             prefix: message.header.destination_prefix_length,
@@ -143,9 +175,9 @@ fn our_route(message: &RouteMessage, index: u32) -> Option<Route> {
         metric: 0,
         table: message.header.table.into(),
         from: None,
-        on_link: false,
+        on_link: onlink(message.header.flags.bits()),
         mtu: None,
-        kind: None,
+        kind: kind.map(str::to_owned),
     };
     let plain = |address: &RouteAddress| match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
@@ -154,7 +186,14 @@ fn our_route(message: &RouteMessage, index: u32) -> Option<Route> {
     };
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Oif(other) => over_link = *other == index,
+            RouteAttribute::Oif(other) if kind.is_none() => over_link = *other == index,
+            RouteAttribute::MultiPath(several) => hops = several,
+            RouteAttribute::Metrics(metrics) => {
+                route.mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
             RouteAttribute::Destination(address) => {
                 route.to.address = plain(address).unwrap_or(route.to.address);
             }
@@ -165,7 +204,19 @@ fn our_route(message: &RouteMessage, index: u32) -> Option<Route> {
             _ => {}
         }
     }
-    over_link.then_some(route)
+    let mut routes: Vec<Route> = over_link.then(|| route.clone()).into_iter().collect();
+    for hop in hops.iter().filter(|hop| hop.interface_index == index) {
+        let gateway = hop.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(address) => plain(address),
+            _ => None,
+        });
+        routes.push(Route {
+            via: gateway,
+            on_link: onlink(hop.flags.bits().into()),
+            ..route.clone()
+        });
+    }
+    routes
 }
 
 fn message(route: &Route, index: u32) -> RouteMessage {

@@ -21,7 +21,7 @@ impl Kernel {
         below: Option<u32>,
     ) -> Result<(), KernelError> {
         let name = &interface.name;
-        let mut message = match &interface.kind {
+        let message = match &interface.kind {
             Kind::Dummy => LinkDummy::new(name).build(),
             Kind::Vrf(vrf) => LinkVrf::new(name, vrf.table).build(),
             Kind::Vlan(vlan) => LinkVlan::new(name, below.unwrap_or(0), vlan.id).build(),
@@ -33,11 +33,24 @@ impl Kernel {
                 )));
             }
         };
-        message
-            .attributes
-            .push(LinkAttribute::IfAlias(OURS.to_owned()));
         let made = self.handle.link().add(message).execute().await;
-        made.map_err(failed(format!("making {name}")))
+        made.map_err(failed(format!("making {name}")))?;
+        // The kernel takes no alias when it makes one.
+        let alias = LinkAttribute::IfAlias(OURS.to_owned());
+        let marked = LinkUnspec::new_with_name(name).append_extra_attribute(alias);
+        self.change(marked.build(), &format!("marking {name} as ours"))
+            .await
+    }
+
+    /// Takes a link out of the one that it is a part of.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub async fn release(&self, index: u32) -> Result<(), KernelError> {
+        let message = LinkUnspec::new_with_index(index).nocontroller().build();
+        self.change(message, "taking it out of another interface")
+            .await?;
+        self.bring_up(index).await
     }
 
     /// Removes an interface.
@@ -89,9 +102,12 @@ impl Kernel {
             self.change(down, "taking it down").await?;
         }
         let message = LinkUnspec::new_with_index(index).controller(controller);
-        self.change(message.build(), "making it a part of another interface")
-            .await?;
-        self.bring_up(index).await
+        let made = self
+            .change(message.build(), "making it a part of another interface")
+            .await;
+        // Up again whatever came of it.
+        let up = self.bring_up(index).await;
+        made.and(up)
     }
 
     async fn change(&self, message: LinkMessage, doing: &str) -> Result<(), KernelError> {

@@ -16,7 +16,7 @@ use futures_util::stream::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol, CacheInfo};
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::NetlinkPayload;
@@ -130,11 +130,11 @@ impl Kernel {
             .map_err(failed(format!("setting the MTU to {mtu}")))
     }
 
-    /// How a link's IPv4 side looks.
+    /// How a link's IPv4 side looks, with its routes in `table`.
     ///
     /// # Errors
     /// What the kernel answers.
-    pub async fn ipv4(&self, index: u32) -> Result<Present, KernelError> {
+    pub async fn ipv4(&self, index: u32, table: u32) -> Result<Present, KernelError> {
         let mut request = self.handle.address().get().set_link_index_filter(index);
         request.message_mut().header.family = AddressFamily::Inet;
         let addresses: Vec<AddressMessage> = request
@@ -155,16 +155,16 @@ impl Kernel {
             addresses: addresses.iter().filter_map(present_address).collect(),
             routes: routes
                 .iter()
-                .filter_map(|message| our_route(message, index))
+                .filter_map(|message| our_route(message, index, table))
                 .collect(),
         })
     }
 
-    /// Carries one change out.
+    /// Carries one change out, of a route in `table`.
     ///
     /// # Errors
     /// What the kernel answers; that something to be removed is gone already is none.
-    pub async fn apply(&self, index: u32, change: &Change) -> Result<(), KernelError> {
+    pub async fn apply(&self, index: u32, table: u32, change: &Change) -> Result<(), KernelError> {
         match change {
             Change::SetAddress {
                 address,
@@ -203,7 +203,7 @@ impl Kernel {
                 let added = self
                     .handle
                     .route()
-                    .add(route_message(route, index))
+                    .add(route_message(route, index, table))
                     .replace()
                     .execute()
                     .await;
@@ -213,7 +213,7 @@ impl Kernel {
                 let removed = self
                     .handle
                     .route()
-                    .del(route_message(route, index))
+                    .del(route_message(route, index, table))
                     .execute()
                     .await;
                 unless_gone(removed).map_err(failed(format!("removing the route {}", shown(route))))
@@ -261,14 +261,13 @@ fn present_address(message: &AddressMessage) -> Option<PresentAddress> {
     })
 }
 
-/// The route, if it is one of ours: over this link, in the main table, marked as from DHCP.
-fn our_route(message: &RouteMessage, index: u32) -> Option<Route> {
-    if message.header.protocol != RouteProtocol::Dhcp
-        || message.header.table != RouteHeader::RT_TABLE_MAIN
-    {
+/// The route, if it is one of ours: over this link, in that table, marked as from DHCP.
+fn our_route(message: &RouteMessage, index: u32, table: u32) -> Option<Route> {
+    if message.header.protocol != RouteProtocol::Dhcp {
         return None;
     }
     let mut over_link = false;
+    let mut in_table = u32::from(message.header.table) == table;
     let mut route = Route {
         destination: Ipv4Addr::UNSPECIFIED,
         prefix_len: message.header.destination_prefix_length,
@@ -287,16 +286,18 @@ fn our_route(message: &RouteMessage, index: u32) -> Option<Route> {
                 route.source = Some(*address)
             }
             RouteAttribute::Priority(metric) => route.metric = *metric,
+            RouteAttribute::Table(number) => in_table = *number == table,
             _ => {}
         }
     }
-    over_link.then_some(route)
+    (over_link && in_table).then_some(route)
 }
 
-fn route_message(route: &Route, index: u32) -> RouteMessage {
+fn route_message(route: &Route, index: u32, table: u32) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
         .output_interface(index)
         .protocol(RouteProtocol::Dhcp)
+        .table_id(table)
         .priority(route.metric);
     if route.prefix_len > 0 {
         builder = builder.destination_prefix(route.destination, route.prefix_len);

@@ -12,11 +12,14 @@ use rtnetlink::IpVersion;
 use super::declared::DECLARED;
 use super::{Kernel, KernelError, failed, unless_gone};
 
+/// The main routing table.
+const MAIN: u32 = 254;
+
 impl Kernel {
-    /// Makes the rules those that are wanted; rules of others stay.
+    /// Makes the rules those that are wanted; rules of others stay. One that cannot be set costs that one alone.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// What the kernel answers, the first of it.
     pub async fn set_rules(&self, wanted: &[Rule]) -> Result<(), KernelError> {
         let mut present: Vec<RuleMessage> = Vec::new();
         for version in [IpVersion::V4, IpVersion::V6] {
@@ -32,23 +35,39 @@ impl Kernel {
         }
         let ours = RuleAttribute::Protocol(RouteProtocol::Other(DECLARED));
         present.retain(|message| message.attributes.contains(&ours));
+        let mut result = Ok(());
         for message in &present {
-            if !wanted.iter().any(|rule| *rule == read(message)) {
+            if !wanted.iter().any(|rule| is(rule, message)) {
                 let removed = self.handle.rule().del(message.clone()).execute().await;
-                unless_gone(removed).map_err(failed("removing a policy rule"))?;
+                let removed = unless_gone(removed).map_err(failed("removing a policy rule"));
+                result = result.and(removed);
             }
         }
-        for rule in wanted {
-            if present.iter().any(|message| *rule == read(message)) {
+        for (place, rule) in wanted.iter().enumerate() {
+            let is_there = present.iter().any(|message| is(rule, message));
+            if is_there || wanted.iter().take(place).any(|earlier| earlier == rule) {
                 continue;
             }
             let mut request = self.handle.rule().add();
             *request.message_mut() = message(rule);
             let added = request.execute().await;
-            added.map_err(failed("adding a policy rule"))?;
+            result = result.and(added.map_err(failed("adding a policy rule")));
         }
-        Ok(())
+        result
     }
+}
+
+/// Whether the kernel's rule is the one that is wanted: it has filled in what was not said.
+fn is(wanted: &Rule, present: &RuleMessage) -> bool {
+    let found = read(present);
+    let said = |cidr: Option<Cidr>| cidr.filter(|cidr| cidr.prefix != 0);
+    message(wanted).header.family == present.header.family
+        && said(wanted.from) == said(found.from)
+        && said(wanted.to) == said(found.to)
+        && wanted.table.unwrap_or(MAIN) == found.table.unwrap_or(MAIN)
+        && (wanted.priority.is_none() || wanted.priority == found.priority)
+        && wanted.mark == found.mark
+        && wanted.tos == found.tos
 }
 
 fn read(message: &RuleMessage) -> Rule {
@@ -100,7 +119,7 @@ fn message(rule: &Rule) -> RuleMessage {
             .push(RuleAttribute::Destination(to.address));
     }
     let attributes = [
-        Some(RuleAttribute::Table(rule.table.unwrap_or(254))),
+        Some(RuleAttribute::Table(rule.table.unwrap_or(MAIN))),
         rule.priority.map(RuleAttribute::Priority),
         rule.mark.map(RuleAttribute::FwMark),
         Some(RuleAttribute::Protocol(RouteProtocol::Other(DECLARED))),

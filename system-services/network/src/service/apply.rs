@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keelson_config::network::Rule;
 use keelson_sys::notify::notify;
 
 use super::Service;
@@ -10,7 +11,13 @@ use crate::declared;
 use crate::dhcp4::lease::Lease;
 use crate::dhcp4::timer;
 use crate::ipv4::{self, Wanted};
+use crate::kernel::KernelError;
 use crate::resolver::Findings;
+
+/// What the name of an interface that stepped aside begins with; its index follows.
+pub(super) const DISPLACED: &str = "aside";
+/// The main routing table.
+pub(super) const MAIN_TABLE: u32 = 254;
 
 /// Names that a machine has before anybody named it.
 const UNNAMED: [&str; 4] = ["", "(none)", "localhost", "keelson"];
@@ -37,18 +44,22 @@ impl Service {
         let name = interface.link.name.clone();
         let mut failures = Vec::new();
         self.reconcile_mtu(index).await;
-        match self.kernel.ipv4(index).await {
+        let table = settings.table.unwrap_or(MAIN_TABLE);
+        match self.kernel.ipv4(index, table).await {
             Err(error) => failures.push(error),
             Ok(present) => {
                 for change in ipv4::plan(&present, wanted.as_ref()) {
                     log!(Debug, "{name}: {change:?}");
-                    failures.extend(self.kernel.apply(index, &change).await.err());
+                    failures.extend(self.kernel.apply(index, table, &change).await.err());
                 }
             }
         }
         match self.kernel.declared(index).await {
             Err(error) => failures.push(error),
-            Ok(present) => {
+            Ok(mut present) => {
+                let all = self.interfaces.values();
+                let all = all.map(|interface| &interface.settings);
+                declared::leave_others(&mut present, &settings, all);
                 for change in declared::plan(&present, &settings) {
                     log!(Debug, "{name}: {change:?}");
                     failures.extend(self.kernel.declare(index, &change).await.err());
@@ -70,12 +81,12 @@ impl Service {
             return;
         };
         // What the configuration says counts.
-        let uses_mtu = interface.settings.mtu.is_none()
-            && interface
-                .settings
-                .dhcp4
-                .as_ref()
-                .is_some_and(|settings| settings.use_mtu);
+        if interface.settings.mtu.is_some() {
+            interface.former_mtu = None;
+            return;
+        }
+        let dhcp = interface.settings.dhcp4.as_ref();
+        let uses_mtu = dhcp.is_some_and(|settings| settings.use_mtu);
         let lease = interface
             .held
             .as_ref()
@@ -153,7 +164,7 @@ impl Service {
         let (link, settings) = (interface.link.clone(), interface.settings.clone());
         let mut name = link.name.clone();
         if let Some(wanted) = settings.set_name.as_ref().filter(|wanted| **wanted != name) {
-            match self.kernel.rename(index, wanted).await {
+            match self.rename(index, wanted).await {
                 Ok(()) => name.clone_from(wanted),
                 Err(error) => log!(Error, "{name}: {error}"),
             }
@@ -188,15 +199,45 @@ impl Service {
         }
     }
 
-    /// Sets the policy rules of all interfaces.
+    /// Gives a link a name. One that has it and shall have another steps aside, and gets its own when the kernel announces that.
+    async fn rename(&mut self, index: u32, wanted: &str) -> Result<(), KernelError> {
+        let first = self.kernel.rename(index, wanted).await;
+        if first.is_ok() {
+            return first;
+        }
+        let mut others = self.interfaces.values();
+        let in_the_way = others.find(|other| {
+            let moves = other.settings.set_name.as_deref();
+            other.link.name == wanted && moves.is_some_and(|name| name != wanted)
+        });
+        let Some(other) = in_the_way.map(|other| other.link.index) else {
+            return first;
+        };
+        let aside = format!("{DISPLACED}{other}");
+        self.kernel.rename(other, &aside).await?;
+        self.kernel.rename(index, wanted).await
+    }
+
+    /// Sets the policy rules of all interfaces, unless they are those that were set.
     pub(super) async fn apply_rules(&mut self) {
-        let interfaces = self.interfaces.values();
-        let rules: Vec<_> = interfaces
-            .flat_map(|interface| interface.settings.rules.clone())
-            .collect();
-        if let Err(error) = self.kernel.set_rules(&rules).await {
+        if self.rules != self.wanted_rules() {
+            self.set_rules().await;
+        }
+    }
+
+    /// Sets the policy rules of all interfaces.
+    pub(super) async fn set_rules(&mut self) {
+        self.rules = self.wanted_rules();
+        if let Err(error) = self.kernel.set_rules(&self.rules).await {
             log!(Error, "{error}");
         }
+    }
+
+    fn wanted_rules(&self) -> Vec<Rule> {
+        let interfaces = self.interfaces.values();
+        interfaces
+            .flat_map(|interface| interface.settings.rules.clone())
+            .collect()
     }
 
     /// Offers a server's name to a machine that nobody else named.

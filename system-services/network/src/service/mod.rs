@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use futures_util::stream::StreamExt;
+use keelson_config::network::Rule;
 use keelson_sys::notify::notify;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,6 +70,10 @@ struct Service {
     unfinished: BTreeSet<u32>,
     /// The name that we last offered to the machine.
     offered_name: Option<String>,
+    /// Policy rules that were set.
+    rules: Vec<Rule>,
+    /// Links that the kernel did not make a part of another one, and that one.
+    refused: BTreeSet<(u32, u32)>,
     /// Complaints that need not be said again.
     said: BTreeSet<String>,
 }
@@ -94,6 +99,8 @@ pub async fn run(directories: Directories) -> Result<()> {
         config: read_config(&directories.state),
         links: BTreeMap::new(),
         said: BTreeSet::new(),
+        rules: Vec::new(),
+        refused: BTreeSet::new(),
         directories,
         kernel,
         boot_id,
@@ -190,8 +197,9 @@ impl Service {
             return Ok(());
         }
         log!(Info, "the configuration is another one");
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
         self.said.clear();
+        self.remove_changed(&old).await;
         self.look_at_all_links().await?;
         self.write_files();
         Ok(())
@@ -211,8 +219,9 @@ impl Service {
         for link in links {
             self.link(link).await;
         }
+        self.refused.clear();
         self.build().await;
-        self.apply_rules().await;
+        self.set_rules().await;
         Ok(())
     }
 
@@ -221,8 +230,13 @@ impl Service {
             KernelEvent::Link(link) => {
                 self.link(link).await;
                 self.build().await;
+                self.apply_rules().await;
             }
-            KernelEvent::LinkGone(index) => self.link_gone(index),
+            KernelEvent::LinkGone(index) => {
+                self.link_gone(index);
+                self.build().await;
+                self.apply_rules().await;
+            }
             KernelEvent::AddressGone(index) => self.reconcile(index).await,
             KernelEvent::Lost => {
                 log!(
@@ -270,7 +284,12 @@ impl Service {
         };
         if interface.settings != settings {
             // Its lease, if it has one, is on disk: it is taken up again where DHCP is still asked.
-            let keeps_dhcp = interface.settings.dhcp4 == settings.dhcp4;
+            let keeps_dhcp = match (&interface.settings.dhcp4, &settings.dhcp4) {
+                (Some(old), Some(new)) => old.send_hostname == new.send_hostname,
+                (old, new) => old == new,
+            };
+            // Routes of the lease are where they were.
+            let keeps_dhcp = keeps_dhcp && interface.settings.table == settings.table;
             interface.settings = settings;
             interface.link = link.clone();
             if keeps_dhcp {
@@ -288,7 +307,18 @@ impl Service {
         let old = std::mem::replace(&mut interface.link, link.clone());
         if old.name != link.name {
             log!(Info, "{}: is now called {}", old.name, link.name);
+            // Another one has its name now: it gets its own.
+            if link.name.starts_with(apply::DISPLACED) {
+                self.set_up(index).await;
+            }
+            let Some(interface) = self.interfaces.get_mut(&index) else {
+                return;
+            };
+            interface.link.name.clone_from(&link.name);
         }
+        let Some(interface) = self.interfaces.get_mut(&index) else {
+            return;
+        };
         if old.hardware_address != link.hardware_address {
             log!(
                 Info,
@@ -348,7 +378,9 @@ impl Service {
                 Err(error) => log!(Error, "{name}: could not start its DHCP client: {error:#}"),
             }
         }
-        let knows_something = interface.held.is_some() || !interface.settings.addresses.is_empty();
+        let knows_something = interface.held.is_some()
+            || !interface.settings.addresses.is_empty()
+            || !interface.settings.dns.is_empty();
         self.interfaces.insert(index, interface);
         self.set_up(index).await;
         if !link.up
@@ -373,7 +405,7 @@ impl Service {
             link.hardware_address,
             &self.boot_id,
         );
-        let present = self.kernel.ipv4(link.index).await?;
+        let present = self.kernel.ipv4(link.index, apply::MAIN_TABLE).await?;
         let is_configured = |lease: &Lease| {
             present
                 .addresses

@@ -5,6 +5,19 @@ use std::collections::BTreeSet;
 use keelson_config::network::Kind;
 
 use super::Service;
+use crate::config::Config;
+
+/// What an interface is, without its parts, which may come and go.
+fn shape(kind: &Kind) -> Kind {
+    let mut kind = kind.clone();
+    match &mut kind {
+        Kind::Bond(bond) => bond.members.clear(),
+        Kind::Bridge(bridge) => bridge.members.clear(),
+        Kind::Vrf(vrf) => vrf.members.clear(),
+        _ => {}
+    }
+    kind
+}
 
 impl Service {
     /// Makes what the configuration has and the kernel lacks, removes what was made for an earlier one, and puts members where
@@ -20,9 +33,7 @@ impl Service {
             .collect();
         for (index, name) in old {
             log!(Info, "{name}: is no longer wanted");
-            if let Err(error) = self.kernel.delete(index).await {
-                log!(Error, "{name}: {error}");
-            }
+            self.delete(index, &name).await;
         }
         for interface in &virtuals {
             let name = &interface.name;
@@ -41,17 +52,97 @@ impl Service {
                 Err(error) => self.say_once(name, &error.to_string()),
             }
         }
-        let members: Vec<(u32, u32, String)> = self
+        self.release_parts().await;
+        self.join_parts().await;
+    }
+
+    /// Removes an interface that was made; what was a part of it goes on by itself.
+    async fn delete(&mut self, index: u32, name: &str) {
+        let parts = self.links.values();
+        let parts: Vec<u32> = parts
+            .filter(|link| link.controller == Some(index))
+            .map(|link| link.index)
+            .collect();
+        if let Err(error) = self.kernel.delete(index).await {
+            log!(Error, "{name}: {error}");
+        }
+        // A bond takes its ports down when it goes.
+        for part in parts {
+            if let Err(error) = self.kernel.bring_up(part).await {
+                log!(Warning, "{name}: {error}");
+            }
+        }
+    }
+
+    /// Removes what was made for an earlier configuration and cannot become what this one says: it is made again.
+    pub(super) async fn remove_changed(&mut self, old: &Config) {
+        let changed: Vec<String> = old
+            .virtuals()
+            .filter(|before| {
+                let mut now = self.config.virtuals();
+                now.any(|now| now.name == before.name && shape(&now.kind) != shape(&before.kind))
+            })
+            .map(|before| before.name.clone())
+            .collect();
+        for name in changed {
+            let mut links = self.links.values();
+            let found = links.find(|link| link.ours && link.name == name);
+            if let Some(index) = found.map(|link| link.index) {
+                log!(Info, "{name}: is made again, as the configuration says now");
+                self.delete(index, &name).await;
+            }
+        }
+    }
+
+    /// Takes links out of interfaces of ours that they are no part of any more.
+    async fn release_parts(&mut self) {
+        let links = self.links.values();
+        let parts: Vec<(u32, String)> = links
+            .filter(|link| {
+                let controller = link.controller.and_then(|index| self.links.get(&index));
+                let (settings, _) = self.config.settings_for(link, false);
+                controller.is_some_and(|controller| controller.ours)
+                    && settings.is_none_or(|settings| settings.controller.is_none())
+            })
+            .map(|link| (link.index, link.name.clone()))
+            .collect();
+        for (index, name) in parts {
+            match self.kernel.release(index).await {
+                Ok(()) => log!(Info, "{name}: is no part of another interface any more"),
+                Err(error) => self.say_once(&name, &error.to_string()),
+            }
+            // Until the kernel announces it.
+            if let Some(link) = self.links.get_mut(&index) {
+                link.controller = None;
+            }
+        }
+    }
+
+    /// Makes links parts of the interfaces that they belong to.
+    async fn join_parts(&mut self) {
+        let mut members: Vec<(u32, u32, String)> = self
             .interfaces
             .values()
             .filter_map(|interface| {
                 let name = interface.settings.controller.as_ref()?;
                 let controller = self.index_of(name)?;
                 let link = &interface.link;
-                (link.controller != Some(controller))
-                    .then(|| (link.index, controller, link.name.clone()))
+                let is_due = link.controller != Some(controller)
+                    && !self.refused.contains(&(link.index, controller));
+                is_due.then(|| (link.index, controller, link.name.clone()))
             })
             .collect();
+        if members.is_empty() {
+            return;
+        }
+        // What was announced may be older than what was done since: a port that is taken down again loses packets.
+        let Ok(now) = self.kernel.links().await else {
+            return;
+        };
+        members.retain(|(index, controller, _)| {
+            let mut now = now.iter();
+            now.any(|link| link.index == *index && link.controller != Some(*controller))
+        });
         for (index, controller, name) in members {
             let is_bond = self
                 .links
@@ -65,7 +156,10 @@ impl Service {
                     }
                     log!(Debug, "{name}: is a part of another interface now");
                 }
-                Err(error) => self.say_once(&name, &error.to_string()),
+                Err(error) => {
+                    self.refused.insert((index, controller));
+                    self.say_once(&name, &error.to_string());
+                }
             }
         }
     }

@@ -139,3 +139,114 @@ fn an_interface_gets_its_name_and_its_hardware_address() {
             .any(|line| line.starts_with("harbour0") && line.contains("10.77.0.20/24"))
     });
 }
+
+#[test]
+fn what_is_made_goes_when_it_is_no_longer_declared() {
+    let mut lab = Lab::new();
+    let with = |members: &str, parameters: &str| {
+        format!(
+            "version: 2\nethernets: {{e0: {{accept-ra: no}}}}\nbridges: {{sw: {{interfaces: [{members}], addresses: [10.77.0.30/24], parameters: {{{parameters}}}}}}}\n"
+        )
+    };
+    lab.declare(&with("e0", "stp: false"));
+    lab.start_service();
+    let is_part = |lab: &Lab| lab.client.ip("link show dev e0").contains("master sw");
+    lab.wait("the bridge with its port", SOON, |lab| {
+        is_part(lab)
+            && lab
+                .client
+                .output("ip", &["-br", "addr"])
+                .contains("10.77.0.30/24")
+    });
+    // A port that is no longer one goes on alone, and comes back.
+    lab.declare(&with("", "stp: false"));
+    lab.wait("the port let go", SOON, |lab| !is_part(lab));
+    lab.declare(&with("e0", "stp: false"));
+    lab.wait("the port again", SOON, is_part);
+    // Another bridge of that name is made anew.
+    let index = |lab: &Lab| lab.client.json("link show dev sw")[0]["ifindex"].as_u64();
+    let first = index(&lab);
+    lab.declare(&with("e0", "stp: true"));
+    lab.wait("another bridge", SOON, |lab| {
+        let links = lab.client.output("ip", &["-br", "link"]);
+        links.contains("sw ") && is_part(lab) && index(lab) != first
+    });
+    // Taken away by others, it comes back; no longer declared, it goes, and the port is up.
+    lab.client.ip("link del sw");
+    lab.wait("the bridge again", SOON, |lab| {
+        lab.client.output("ip", &["-br", "link"]).contains("sw ") && is_part(lab)
+    });
+    lab.declare("version: 2\nethernets: {e0: {addresses: [10.77.0.31/24]}}\n");
+    lab.wait("no bridge", SOON, |lab| {
+        !lab.client.output("ip", &["-br", "link"]).contains("sw ")
+            && lab.all_addresses().contains("10.77.0.31/24")
+            && lab.client.ip("link show dev e0").contains(",UP")
+    });
+}
+
+#[test]
+fn routes_to_one_network_stand_beside_each_other_and_change_with_what_is_said_of_them() {
+    let mut lab = Lab::new();
+    let two = |first: &str, more: &str| {
+        format!(
+            "version: 2\nethernets: {{e0: {{addresses: [10.77.0.20/24, '2001:db8:77::20/64'], routes: [{{to: default, via: 10.77.0.1{first}}}, {{to: default, via: 10.77.0.2}}, \
+             {{to: '::/0', via: '2001:db8:77::1', metric: 0}}, {{to: '::/0', via: '2001:db8:77::2'}}{more}]}}}}\n"
+        )
+    };
+    lab.declare(&two("", ", {to: 192.0.2.0/24, type: blackhole}"));
+    lab.start_service();
+    let has_both = |lab: &Lab| {
+        let sixth = lab.client.output("ip", &["-6", "route"]);
+        let routes = lab.routes();
+        routes.contains("via 10.77.0.1 ")
+            && routes.contains("via 10.77.0.2 ")
+            && sixth.contains("via 2001:db8:77::1 ")
+            && sixth.contains("via 2001:db8:77::2 ")
+    };
+    lab.wait("both", SOON, |lab| {
+        has_both(lab) && lab.routes().contains("blackhole 192.0.2.0/24")
+    });
+    // Somebody's own stays, and looking again changes nothing.
+    lab.client.ip("route add default via 10.77.0.3 metric 9");
+    lab.announcements.clear();
+    lab.client.ip("addr del 10.77.0.20/24 dev e0");
+    lab.wait("both again", SOON, has_both);
+    lab.declare(&two(", mtu: 1300", ""));
+    lab.wait("the packets' size", SOON, |lab| {
+        lab.routes().contains("mtu 1300") && has_both(lab)
+    });
+    lab.wait("no black hole", SOON, |lab| {
+        !lab.routes().contains("blackhole")
+    });
+    lab.stop_service();
+    lab.announcements.clear();
+    lab.log.clear();
+    lab.start_service();
+    assert_eq!(lab.log.count("Route"), 0, "{:?}", lab.log.all());
+}
+
+#[test]
+fn two_interfaces_change_names() {
+    let mut lab = Lab::new();
+    fs::create_dir_all(lab.path("sys/e1/device")).unwrap();
+    let other = crate::support::Namespace::new();
+    lab.client.join(&other, "e1", "far");
+    let mac = |name: &str| {
+        let link = lab.client.json(&format!("link show dev {name}"));
+        link[0]["address"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (mac("e0"), mac("e1"));
+    lab.declare(&format!(
+        "version: 2\nethernets:\n  a: {{match: {{macaddress: '{first}'}}, set-name: e1}}\n  b: {{match: {{macaddress: '{second}'}}, set-name: e0}}\n"
+    ));
+    lab.start_service();
+    lab.wait("the names", SOON, |lab| {
+        let of = |name: &str| {
+            let links = lab.client.json("link show");
+            let mut links = links.as_array().into_iter().flatten();
+            let found = links.find(|link| link["ifname"] == name);
+            found.and_then(|link| link["address"].as_str().map(str::to_owned))
+        };
+        of("e1").as_ref() == Some(&first) && of("e0").as_ref() == Some(&second)
+    });
+}
