@@ -21,12 +21,12 @@ pub(crate) fn authorized_keys(
         if line.is_empty() || line.starts_with('#') || keys.iter().any(|key| key == line) {
             continue;
         }
-        if line.contains('\0') || !line.contains(char::is_whitespace) {
+        if line.contains('\0') || !is_key(line) {
             let shown: String = line.chars().filter(|c| !c.is_control()).take(30).collect();
             diagnostics.error(
                 node.position,
                 format!(
-                    "{what}: `{shown}` is no line of a key (type, then base64); it is left out"
+                    "{what}: `{shown}` is no line of a key (`ssh-ed25519`, or another kind, then base64); it is left out"
                 ),
             );
             continue;
@@ -34,4 +34,34 @@ pub(crate) fn authorized_keys(
         keys.push(line.to_owned());
     }
     keys
+}
+
+/// Whether it is a line of a key: options, where there are any, its kind, and the key (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
+fn is_key(line: &str) -> bool {
+    let (first, rest) = first_word(line);
+    if is_kind(first) {
+        return !rest.is_empty();
+    }
+    let (second, rest) = first_word(rest);
+    is_kind(second) && !rest.is_empty()
+}
+
+/// The kinds that OpenSSH has, and the names that cloud-init takes for some.
+fn is_kind(word: &str) -> bool {
+    let starts = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"];
+    starts.iter().any(|start| word.starts_with(start))
+        || ["rsa", "ecdsa", "ed25519"].contains(&word)
+}
+
+/// The first word and what follows it. Blanks between double quotes part no words.
+fn first_word(text: &str) -> (&str, &str) {
+    let mut quoted = false;
+    let mut before = ' ';
+    let end = text.find(|letter: char| {
+        quoted ^= letter == '"' && before != '\\';
+        before = letter;
+        letter.is_whitespace() && !quoted
+    });
+    let (word, rest) = text.split_at(end.unwrap_or(text.len()));
+    (word, rest.trim_start())
 }

@@ -146,6 +146,13 @@ impl CloudConfig {
             .get("user")
             .map(|node| users::parse_default(node, diagnostics))
             .unwrap_or_default();
+        // Who names the default user wants it, as in cloud-init.
+        if config.default_user.name.is_some()
+            && let Some(users) = &mut config.users
+            && !users.contains(&users::UserEntry::Default)
+        {
+            users.insert(0, users::UserEntry::Default);
+        }
         config.groups = top
             .get("groups")
             .map(|node| groups::parse(node, diagnostics))

@@ -123,6 +123,15 @@ fn collect_users(node: &Node, entries: &mut Vec<UserEntry>, diagnostics: &mut Di
                     );
                     return;
                 }
+                // `default: no` makes none, as in cloud-init.
+                if let Value::Scalar(scalar) = &settings.value
+                    && !scalar.is_null()
+                {
+                    let said = scalar.text.to_ascii_lowercase();
+                    if !["true", "1", "on", "yes"].contains(&said.as_str()) {
+                        continue;
+                    }
+                }
                 let settings = match &settings.value {
                     Value::Mapping(_) => yaml::mapping("users", settings, diagnostics),
                     _ => None,

@@ -2,11 +2,13 @@
 //! cloud-init was seen to make of them is what we make of them, but for the cases that each test lists with a reason.
 //!
 //! - [`cloud_config`]: files and what cloud-init did with them
+//! - [`keys`]: users, SSH keys, commands, files: the shapes that their values take
 //! - [`network`]: network configurations
 //! - [`sources`]: data sources
 //! - [`user_data`]: kinds of documents, messages, merging, templates
 
 mod cloud_config;
+mod keys;
 mod network;
 mod sources;
 mod user_data;
