@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::format::Kind;
-use super::{Document, Reader};
+use super::reader::{Document, Reader};
 use crate::yaml::{self, Fields, Node, Value};
 
 impl Reader<'_, '_> {

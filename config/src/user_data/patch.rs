@@ -1,6 +1,6 @@
 //! `#cloud-config-jsonp`: changes to the settings so far (RFC 6902).
 
-use super::Reader;
+use super::reader::Reader;
 use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Position;
 use crate::yaml;

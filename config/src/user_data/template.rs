@@ -12,7 +12,10 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value as Json};
 
+use super::format::Kind;
+use super::reader::{Document, Reader};
 use crate::MAX_DOCUMENT_BYTES;
+use crate::diagnostic::Position;
 
 /// How much a template may compute.
 const FUEL: u64 = 1_000_000;
@@ -197,6 +200,56 @@ impl Object for Missing {
             names.insert(self.name.clone());
         }
         write!(formatter, "CI_MISSING_JINJA_VAR/{}", self.name)
+    }
+}
+
+impl Reader<'_, '_> {
+    /// Reads what a template becomes.
+    pub(super) fn template(&mut self, text: &str, document: &Document, depth: usize) {
+        let (_, body) = text.trim_start().split_once('\n').unwrap_or((text, ""));
+        let skipped = text.matches('\n').count() - body.matches('\n').count();
+        match render(body, self.context.instance) {
+            Ok(rendered) => {
+                for name in rendered.missing {
+                    self.diagnostics.warning(
+                        Position::start_of(self.source),
+                        format!("the template's variable `{name}` is not known"),
+                    );
+                }
+                let content = rendered.text.into_bytes();
+                let kind = Kind::of(&content).filter(|kind| {
+                    let allowed = [Kind::CloudConfig, Kind::Script, Kind::Boothook];
+                    allowed.contains(kind)
+                });
+                let Some(kind) = kind else {
+                    return self.broken(
+                        Position::start_of(self.source),
+                        "a template must become a #cloud-config, a script or a boothook; nothing of it is applied",
+                    );
+                };
+                let document = Document {
+                    kind: Some(kind),
+                    content_type: None,
+                    name: document.name.clone(),
+                    merge: document.merge.clone(),
+                    launch_index: None,
+                    content,
+                };
+                self.read(document, depth);
+            }
+            Err(failure) => {
+                let at = Position {
+                    source: self.source,
+                    line: failure.line + skipped,
+                    column: 1,
+                };
+                let message = format!(
+                    "not a template: {}; nothing of it is applied",
+                    failure.message
+                );
+                self.broken(at, message);
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::yaml;
 use serde_json::json;
 use std::io::Write as _;
 
