@@ -4,10 +4,13 @@
 //! Where cloud-init's renderers differ, netplan's reading counts.
 //!
 //! - [`model`]: interfaces, addresses, routes
-//! - [`version_1`], [`version_2`], [`rancher`]: the three ways to write them
+//! - [`cidr`]: addresses with the length of their network's prefix
+//! - [`version_1`], [`version_2`] (its [`made`] interfaces), [`rancher`]: the three ways to write them
 //! - [`values`]: addresses, masks, lists of them
 //! - [`parameters`]: names of settings of bonds and bridges
 
+mod cidr;
+mod made;
 mod model;
 mod parameters;
 mod rancher;
@@ -15,9 +18,10 @@ pub(crate) mod values;
 mod version_1;
 mod version_2;
 
+pub use cidr::Cidr;
 pub use model::{
-    Bond, Bridge, Cidr, Dns, Interface, Kind, Match, Network, Overrides, Peer, Route, Rule, Tunnel,
-    Vlan, Vrf, WireGuard,
+    Bond, Bridge, Dns, Interface, Kind, Match, Network, Overrides, Peer, Route, Rule, Tunnel, Vlan,
+    Vrf, WireGuard,
 };
 pub use rancher::parse as parse_rancher;
 pub(crate) use values::cidr as address_with_mask;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{Bond, Bridge, Cidr, Interface, Kind, Match, Network, Route, Vlan};
+use super::cidr::Cidr;
+use super::model::{Bond, Bridge, Interface, Kind, Match, Network, Route, Vlan};
 use super::parameters;
 use super::values;
 use crate::diagnostic::Diagnostics;

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::model::{Cidr, Dns};
+use super::cidr::Cidr;
+use super::model::Dns;
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::yaml::{self, Fields, Node};
+use crate::yaml::{self, Fields, Node, Value};
 
 /// Longest name of an interface (`IFNAMSIZ` less its end).
 const LONGEST_NAME: usize = 15;
@@ -151,4 +152,34 @@ pub(super) fn number<T: TryFrom<i64>>(
 pub(super) fn mac(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = yaml::string(what, node, diagnostics)?;
     Some(text.trim().to_ascii_lowercase().replace('-', ":"))
+}
+
+/// A list of addresses: text, or a mapping from an address to what is said of it.
+pub(super) fn cidrs(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Vec<Cidr> {
+    let Some(items) = yaml::list(what, node, diagnostics) else {
+        return Vec::new();
+    };
+    let mut addresses = Vec::new();
+    for item in items {
+        let text = match &item.value {
+            Value::Mapping(entries) => entries.first().map(|(key, _)| key.text.clone()),
+            _ => yaml::string(what, item, diagnostics),
+        };
+        let Some(text) = text else { continue };
+        match cidr(&text, None, |version_6| if version_6 { 128 } else { 32 }) {
+            Ok(cidr) if !addresses.contains(&cidr) => {
+                if !text.contains('/') {
+                    let message =
+                        format!("{what}: `{text}` has no length of a prefix (`{cidr}` is taken)");
+                    diagnostics.warning(item.position, message);
+                }
+                addresses.push(cidr);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                diagnostics.error(item.position, format!("{what}: {error}; it is left out"))
+            }
+        }
+    }
+    addresses
 }

@@ -1,6 +1,7 @@
 //! cloud-init's network-config version 1.
 
-use super::model::{Bond, Bridge, Cidr, Dns, Interface, Kind, Match, Network, Route, Vlan};
+use super::cidr::Cidr;
+use super::model::{Bond, Bridge, Dns, Interface, Kind, Match, Network, Route, Vlan};
 use super::{parameters, values};
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{self, Fields, Node};

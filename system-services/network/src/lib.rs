@@ -3,6 +3,7 @@
 //! Declared state goes in ([`config`] and what DHCP servers say), kernel state comes out ([`kernel`]).
 //!
 //! - [`config`]: which interfaces are ours and how they get their addresses
+//! - `matching`: which interface of the configuration a link is
 //! - [`links`]: network interfaces as the kernel describes them; which are wired
 //! - [`dhcp4`]: the DHCPv4 client: codec, state machine, sockets, saved leases
 //! - [`ipv4`]: what an interface should look like that has a lease, and what to change to get there; pure
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod links;
 #[macro_use]
 pub mod log;
+mod matching;
 pub mod resolver;
 pub mod service;
 pub mod watched;

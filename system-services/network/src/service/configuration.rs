@@ -1,0 +1,68 @@
+//! The configuration's file, and how a change of it is heard of.
+
+use std::path::Path;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use crate::config::Config;
+use crate::watched::Watched;
+
+/// The configuration, among the leases.
+const CONFIGURATION: &str = "config.json";
+
+/// Reads what is declared. A file that cannot be read is as none: every wired interface asks DHCP.
+pub(super) fn read_config(state: &Path) -> Config {
+    let path = state.join(CONFIGURATION);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Config::default(),
+        Err(error) => {
+            log!(Error, "{}: {error}; asking DHCP", path.display());
+            return Config::default();
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(network) => Config::new(Some(network)),
+        Err(error) => {
+            log!(Error, "{}: {error}; asking DHCP", path.display());
+            Config::default()
+        }
+    }
+}
+
+/// Hears of changes of the configuration; `None`, and a word about it, when that is not possible.
+pub(super) fn watch(state: &Path) -> Option<Watched<Inotify>> {
+    let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+    let begun = Inotify::init(flags).and_then(|inotify| {
+        let events =
+            AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CLOSE_WRITE;
+        inotify.add_watch(state, events)?;
+        Ok(inotify)
+    });
+    let begun = begun.map_err(std::io::Error::from).and_then(Watched::new);
+    begun
+        .map_err(|error| {
+            log!(
+                Warning,
+                "{}: {error}; changes of the configuration are not heard of",
+                state.display()
+            )
+        })
+        .ok()
+}
+
+/// Waits until the configuration is another one; for ever when that is not heard of.
+pub(super) async fn changed(changes: Option<&Watched<Inotify>>) -> Option<()> {
+    let Some(changes) = changes else {
+        return std::future::pending().await;
+    };
+    loop {
+        let events = changes
+            .read(|inotify| inotify.read_events().map_err(Into::into))
+            .await;
+        let mut events = events.ok()?.into_iter();
+        if events.any(|event| event.name.is_some_and(|name| name == CONFIGURATION)) {
+            return Some(());
+        }
+    }
+}
