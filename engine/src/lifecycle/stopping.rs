@@ -25,7 +25,7 @@ impl Lifecycle {
                 }
             }
             Event::Exited(ending) if !process_is_none => {
-                self.started_us.get_or_insert(cx.now);
+                self.has_run(cx.now);
                 self.note_end(ending, cx.now);
                 self.stopped(then, cx)
             }

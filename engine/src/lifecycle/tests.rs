@@ -77,7 +77,7 @@ fn a_program_that_ends_before_the_runtime_has_answered_was_started() {
     life.transition(Event::Unblocked, &policy, 1);
     life.transition(Event::Created(process()), &policy, 2);
     life.transition(Event::Exited(Ending::Code(4)), &policy, 3);
-    assert_eq!((life.started_us, life.ended_us), (Some(3), Some(3)));
+    assert_eq!((life.started_us, life.ended_us), (Some(1), Some(3)));
     assert!(matches!(life.state, State::Failed { .. }));
     life.transition(Event::Launched, &policy, 4);
     assert!(matches!(life.state, State::Failed { .. }));

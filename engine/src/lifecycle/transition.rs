@@ -249,13 +249,19 @@ impl Lifecycle {
         }
     }
 
+    /// It has ended, so it was started, though nobody said when: no earlier than it was made, and not when it ended.
+    pub(super) fn has_run(&mut self, now: u64) {
+        self.started_us
+            .get_or_insert(self.created_us.unwrap_or(now));
+    }
+
     /// It ended before it was ready: well only for a one-shot.
     fn ended_early(&mut self, ending: Ending, cx: &mut Context<'_>) -> State {
         cx.actions.push(Action::Delete);
         self.note_end(ending, cx.now);
         if cx.policy.ready == Ready::Exit {
             if ending == Ending::Code(0) {
-                self.started_us.get_or_insert(cx.now);
+                self.has_run(cx.now);
                 self.ready_us = Some(cx.now);
                 cx.actions.push(Action::Info("has finished".to_owned()));
                 return finished(cx);
@@ -264,7 +270,7 @@ impl Lifecycle {
         }
         // `started` is ready as soon as the runtime has answered; its program may be quicker.
         if cx.policy.ready == Ready::Started {
-            self.started_us.get_or_insert(cx.now);
+            self.has_run(cx.now);
         }
         let succeeded = cx.policy.ready == Ready::Started && ending == Ending::Code(0);
         let why = match cx.policy.ready {
