@@ -23,6 +23,7 @@ pub use model::{
     Bond, Bridge, Dns, Interface, Kind, Match, Network, Overrides, Peer, Route, Rule, Tunnel, Vlan,
     Vrf, WireGuard,
 };
+pub use parameters::BOND_MODES;
 pub use rancher::parse as parse_rancher;
 pub(crate) use values::cidr as address_with_mask;
 

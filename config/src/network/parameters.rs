@@ -47,7 +47,7 @@ const BRIDGE: [(&str, &str); 8] = [
 ];
 
 /// Modes of bonds by number (bonding.rst of the kernel's documentation).
-pub(super) const BOND_MODES: [&str; 7] = [
+pub const BOND_MODES: [&str; 7] = [
     "balance-rr",
     "active-backup",
     "balance-xor",

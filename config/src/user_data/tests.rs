@@ -139,3 +139,44 @@ fn services_of_a_compose_file_are_ranchers() {
         json!({"rancher": {"services": {"web": {"image": "nginx"}}}})
     );
 }
+
+#[test]
+fn user_data_that_multiplies_is_bounded_and_what_came_before_stays() {
+    let mut text = String::from("#cloud-config-archive\n- 'hostname: first'\n");
+    for number in 0..400 {
+        text.push_str(&format!("- 'k{number}: 1'\n"));
+    }
+    let (data, messages) = read_all(text.as_bytes());
+    assert_eq!(messages.len(), 1, "{messages:#?}");
+    assert!(
+        messages[0].contains("more than 256 documents"),
+        "{messages:#?}"
+    );
+    let config = config(&data);
+    assert_eq!(config["hostname"], "first");
+    assert!(config["k399"].is_null());
+
+    let mut patch = vec![json!({"op": "add", "path": "/a", "value": {"x": "y"}})];
+    for number in 0..60 {
+        patch.push(json!({"op": "copy", "from": "/a", "path": format!("/a/{number}")}));
+    }
+    let patch = format!("#cloud-config-jsonp\n{}\n", json!(patch));
+    let (data, messages) = read_all(patch.as_bytes());
+    assert!(
+        messages[0].contains("the patch makes too much of it"),
+        "{messages:#?}"
+    );
+    assert_eq!(data.config, None);
+}
+
+#[test]
+fn scripts_have_names_of_their_own() {
+    let text = "#cloud-config-archive\n\
+        - {content: \"#!/bin/sh\\na\", filename: started}\n- {content: \"#!/bin/sh\\nb\", filename: x}\n- {content: \"#!/bin/sh\\nc\", filename: x}\n\
+        - \"#cloud-boothook\\r\\n\\r\\n#!/bin/sh\\r\\nd\\r\\n\"\n";
+    let (data, messages) = read_all(text.as_bytes());
+    assert_eq!(messages, [] as [&str; 0]);
+    let names: Vec<&str> = data.scripts.iter().map(|script| &*script.name).collect();
+    assert_eq!(names, ["started_", "x", "x-003"]);
+    assert_eq!(data.boothooks[0].content, b"#!/bin/sh\nd\n");
+}

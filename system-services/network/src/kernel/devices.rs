@@ -1,6 +1,6 @@
 //! Interfaces that are made: bonds, bridges, VLANs, dummies, VRFs; and what is set of any interface.
 
-use keelson_config::network::{Bond, Bridge, Interface, Kind};
+use keelson_config::network::{BOND_MODES, Bond, Bridge, Interface, Kind};
 use netlink_packet_route::link::{BondMode, BridgeStpState, InfoBond, LinkAttribute, LinkMessage};
 use rtnetlink::{
     LinkBond, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVlan, LinkVrf,
@@ -138,15 +138,6 @@ fn word(value: &Json, words: &[&str]) -> Option<u8> {
 
 /// A bond with its settings (the kernel's documentation, networking/bonding).
 fn bond_message(name: &str, bond: &Bond) -> LinkMessage {
-    const MODES: [&str; 7] = [
-        "balance-rr",
-        "active-backup",
-        "balance-xor",
-        "broadcast",
-        "802.3ad",
-        "balance-tlb",
-        "balance-alb",
-    ];
     const HASHES: [&str; 6] = [
         "layer2",
         "layer3+4",
@@ -166,7 +157,11 @@ fn bond_message(name: &str, bond: &Bond) -> LinkMessage {
     ];
     let mut builder: LinkMessageBuilder<LinkBond> = LinkBond::new(name);
     // The mode first: others are refused in modes that have no use for them.
-    if let Some(mode) = bond.params.get("mode").and_then(|mode| word(mode, &MODES)) {
+    if let Some(mode) = bond
+        .params
+        .get("mode")
+        .and_then(|mode| word(mode, &BOND_MODES))
+    {
         builder = builder.mode(BondMode::from(mode));
     }
     for (key, value) in &bond.params {
