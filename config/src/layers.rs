@@ -43,7 +43,7 @@ pub struct Assembled {
 /// Puts all layers together. `fetch` fetches what documents include.
 pub fn assemble(
     inputs: &Inputs,
-    fetch: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
+    fetch: &mut user_data::Fetch<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Assembled {
     let source = &inputs.source;
@@ -131,6 +131,14 @@ pub fn parse(bytes: &[u8], name: &str, diagnostics: &mut Diagnostics) -> Option<
             None
         }
     }
+}
+
+/// The address of a cloud-config that the kernel command line names (`cloud-config-url=`): a layer before the data source's.
+pub fn command_line_url(command_line: &str) -> Option<&str> {
+    let mut words = command_line
+        .split_whitespace()
+        .map(|word| word.trim_matches('"'));
+    words.find_map(|word| word.strip_prefix("cloud-config-url="))
 }
 
 /// All layers, the earliest first, as one document.
@@ -272,6 +280,7 @@ fn words(line: &str) -> Vec<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::user_data::{Include, Missing};
     use serde_json::{Value as Json, json};
 
     fn command_line(line: &str) -> Json {
@@ -312,7 +321,7 @@ mod tests {
             command_line: "cc.locale=de_DE ro".to_owned(),
         };
         let mut diagnostics = Diagnostics::new("");
-        let mut fetch = |_: &str| Err(String::new());
+        let mut fetch = |_: Include<'_>| Err(Missing::Pending);
         let assembled = assemble(&inputs, &mut fetch, &mut diagnostics);
         let all = yaml::to_json(&assembled.root.unwrap());
         assert_eq!(

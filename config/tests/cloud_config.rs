@@ -10,7 +10,11 @@ use keelson_config::{
 /// What `bytes` hold, with nothing to be fetched and nothing known of the instance.
 fn parse(bytes: &[u8], diagnostics: &mut Diagnostics) -> UserData {
     let mut context = user_data::Context {
-        fetch: &mut |_| Err("there is no network".to_owned()),
+        fetch: &mut |_| {
+            Err(user_data::Missing::Refused(
+                "there is no network".to_owned(),
+            ))
+        },
         instance: &serde_json::Value::Null,
     };
     user_data::read(bytes, "user-data", &mut context, diagnostics)

@@ -30,6 +30,8 @@ pub struct Message {
     pub hostname: Option<String>,
     /// `X_KEELSON_POWER=`.
     pub power: Option<String>,
+    /// `X_KEELSON_CONFIGURE=1`.
+    pub configure: bool,
 }
 
 impl Message {
@@ -49,6 +51,7 @@ impl Message {
                 }
                 ("X_KEELSON_HOSTNAME", _) => message.hostname = Some(value.to_owned()),
                 ("X_KEELSON_POWER", _) => message.power = Some(value.to_owned()),
+                ("X_KEELSON_CONFIGURE", "1") => message.configure = true,
                 _ => {}
             }
         }

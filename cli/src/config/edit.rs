@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use keelson_config::instance::{CONFIG_DIRECTORY, SET_FILE};
+use keelson_config::user_data::Include;
 use keelson_config::yaml::merge::overlay;
 use keelson_config::yaml::{self, Key, Node, Value};
 use keelson_config::{CloudConfig, DataSource, Diagnostics, MAX_DOCUMENT_BYTES, Position, layers};
@@ -187,11 +188,11 @@ pub(super) fn user_layers() -> Result<Option<Node>, Failure> {
         vendor_data: Vec::new(),
         ..source
     };
-    let mut inputs = stored::inputs(directory, source, "", &mut |_| ());
+    let mut inputs = stored::inputs(&config, source, "", &mut |_| ());
     inputs
         .files
         .retain(|(name, _)| name.starts_with(CONFIG_DIRECTORY));
-    let mut fetch = |address: &str| Err(format!("{address} is not fetched here"));
+    let mut fetch = |include: Include<'_>| stored::included(&config, include.url);
     Ok(layers::assemble(&inputs, &mut fetch, &mut Diagnostics::new("")).root)
 }
 

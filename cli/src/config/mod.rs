@@ -14,6 +14,7 @@ use std::path::Path;
 
 use keelson_config::instance::CONFIG_DIRECTORY;
 use keelson_config::layers::{self, Assembled};
+use keelson_config::user_data::Include;
 use keelson_config::yaml::{self, Node, Value};
 use keelson_config::{DataSource, Diagnostic, Diagnostics};
 use keelson_first_boot::stored;
@@ -73,7 +74,7 @@ fn assemble() -> Result<(Assembled, Vec<Diagnostic>), Failure> {
     let mut problems = Vec::new();
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let inputs = stored::inputs(
-        config.path(),
+        &config,
         source.unwrap_or_else(DataSource::default),
         &command_line,
         &mut |problem| problems.push(problem),
@@ -81,7 +82,7 @@ fn assemble() -> Result<(Assembled, Vec<Diagnostic>), Failure> {
     if let Some(problem) = problems.into_iter().next() {
         return Err(Failure::Failed(problem));
     }
-    let mut fetch = |address: &str| Err(format!("{address} is not fetched here"));
+    let mut fetch = |include: Include<'_>| stored::included(&config, include.url);
     let assembled = layers::assemble(&inputs, &mut fetch, &mut diagnostics);
     Ok((assembled, diagnostics.into_sorted()))
 }

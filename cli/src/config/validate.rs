@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keelson_config::user_data::Context;
+use keelson_config::user_data::{Context, Include};
 use keelson_config::yaml::{self, Value};
 use keelson_config::{CloudConfig, Diagnostic, Diagnostics, Severity, network, user_data};
 use serde_json::json;
@@ -32,7 +32,7 @@ pub(super) fn run(file: &Path, is_network: bool, output: &mut Output<'_>) -> Res
 
 fn validate_user_data(bytes: &[u8], name: &str, diagnostics: &mut Diagnostics) {
     // What it includes is another document.
-    let mut fetch = |_: &str| Ok(Vec::new());
+    let mut fetch = |_: Include<'_>| Ok(Vec::new());
     let mut context = Context {
         fetch: &mut fetch,
         instance: &serde_json::Value::Null,

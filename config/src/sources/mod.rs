@@ -1,17 +1,34 @@
 //! What data sources say of a machine, from the documents that each hands out.
 //!
-//! - [`meta_data`]: NoCloud's `meta-data`
-//! - [`nocloud`]: its files, and `ds=nocloud` on the kernel command line
+//! - [`machine`]: which of those on the network a machine has
+//! - [`http`]: how they are asked
+//! - [`nocloud`]: files of a seed, and `ds=nocloud` on the kernel command line; [`meta_data`]: its `meta-data`
 //! - [`openstack`]: config drives and OpenStack's metadata service
+//! - [`ec2`] (with Alibaba Cloud, Exoscale, CloudStack), [`gce`], [`azure`], [`hetzner`], [`digitalocean`] (with UpCloud),
+//!   [`vultr`], [`oracle`], [`scaleway`], [`akamai`], [`equinix`]: metadata services
 
+pub mod akamai;
+pub mod azure;
+pub mod digitalocean;
+pub mod ec2;
+pub mod equinix;
+pub mod gce;
+pub mod hetzner;
+pub mod http;
+pub mod machine;
 pub mod meta_data;
 pub mod nocloud;
 pub mod openstack;
+pub mod oracle;
+pub mod scaleway;
+pub mod vultr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use crate::network::Network;
+use crate::diagnostic::{Diagnostics, Position};
+use crate::network::{self, Network};
+use crate::yaml;
 
 /// The instance when no data source names one.
 pub const NO_INSTANCE: &str = "iid-datasource-none";
@@ -30,6 +47,12 @@ pub struct Source {
     pub hostname: Option<String>,
     /// Keys for the default user.
     pub public_keys: Vec<String>,
+    /// Where in the world it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// And in which part of the region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability_zone: Option<String>,
     /// All that it says, for templates.
     pub meta_data: Json,
     /// What it says of the network.
@@ -53,6 +76,8 @@ impl Default for Source {
             instance_id: NO_INSTANCE.to_owned(),
             hostname: None,
             public_keys: Vec::new(),
+            region: None,
+            availability_zone: None,
             meta_data: Json::Null,
             network: None,
             user_data: None,
@@ -62,12 +87,29 @@ impl Default for Source {
     }
 }
 
+/// A network-config that was made from what a service says of cards: they are known by their hardware addresses, and keep the
+/// names that they have.
+fn synthesised(config: &Json, diagnostics: &mut Diagnostics) -> Option<Network> {
+    let node = yaml::from_json(config, Position::default());
+    let mut network = network::parse(&node, diagnostics)?;
+    for interface in &mut network.interfaces {
+        if interface.matches.mac.is_some() {
+            interface.set_name = None;
+        }
+    }
+    Some(network)
+}
+
 impl Source {
     /// cloud-init's instance data, for templates: `v1`, `ds`, and the names of `v1` at the top as well.
     pub fn instance_data(&self) -> Json {
         let text = |names: &[&str]| {
             let mut values = names.iter().map(|name| &self.meta_data[*name]);
             values.find(|value| value.is_string()).cloned()
+        };
+        let own = |own: &Option<String>, names: &[&str]| match own {
+            Some(own) => Some(Json::from(own.as_str())),
+            None => text(names),
         };
         let hostname = self.hostname.as_deref().unwrap_or_default();
         let v1 = json!({
@@ -78,8 +120,8 @@ impl Source {
             "instance_id": self.instance_id,
             "local_hostname": hostname.split('.').next(),
             "public_ssh_keys": self.public_keys,
-            "region": text(&["region"]),
-            "availability_zone": text(&["availability_zone", "availability-zone"]),
+            "region": own(&self.region, &["region"]),
+            "availability_zone": own(&self.availability_zone, &["availability_zone", "availability-zone"]),
             "distro": "keelson",
             "variant": "keelson",
             "system_platform": "linux",

@@ -1,5 +1,6 @@
 //! NoCloud: the files of a seed, and what the kernel command line or the SMBIOS serial number say of one.
 
+use super::http::Client;
 use super::{Source, meta_data};
 use crate::diagnostic::Diagnostics;
 use crate::network;
@@ -42,7 +43,7 @@ pub fn read(files: Files, place: &str, diagnostics: &mut Diagnostics) -> Option<
         network,
         user_data: files.user_data,
         vendor_data: files.vendor_data.into_iter().collect(),
-        random_seed: None,
+        ..Source::default()
     })
 }
 
@@ -109,6 +110,55 @@ pub fn asked(line: &str) -> Option<Asked> {
     Some(asked)
 }
 
+impl Asked {
+    /// What was asked for counts before what the seed's own meta-data says.
+    pub fn overrule(&self, source: &mut Source) {
+        if let Some(id) = &self.instance_id {
+            source.instance_id.clone_from(id);
+        }
+        if self.hostname.is_some() {
+            source.hostname.clone_from(&self.hostname);
+        }
+    }
+}
+
+/// Asks for the files of a seed.
+///
+/// # Errors
+/// It was not reached, refuses, or has neither meta-data nor user-data.
+pub fn fetch(
+    asked: &Asked,
+    client: &mut Client<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Result<Source, String> {
+    let seed_from = asked.seed_from.as_deref().unwrap_or_default();
+    if !["http://", "https://"]
+        .iter()
+        .any(|scheme| seed_from.starts_with(scheme))
+    {
+        return Err(format!(
+            "ds=nocloud: `{seed_from}` is no address that begins with http:// or https://"
+        ));
+    }
+    let mut file = |name: &str| client.get(&address(seed_from, name));
+    let files = Files {
+        user_data: file("user-data")?,
+        meta_data: file("meta-data")?,
+        vendor_data: file("vendor-data")?,
+        network_config: file("network-config")?,
+    };
+    if files.meta_data.is_none() && files.user_data.is_none() {
+        return Err(format!(
+            "{} answers with status 404",
+            address(seed_from, "meta-data")
+        ));
+    }
+    let mut source = read(files, &format!("the seed at {seed_from}"), diagnostics)
+        .ok_or_else(|| format!("{} cannot be used", address(seed_from, "meta-data")))?;
+    asked.overrule(&mut source);
+    Ok(source)
+}
+
 /// The address of one file of a seed: `%s` in it stands for the name, or the name is put behind it.
 pub fn address(seed_from: &str, file: &str) -> String {
     if seed_from.contains("%s") {
@@ -124,6 +174,44 @@ pub fn address(seed_from: &str, file: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::http::Request;
+    use crate::sources::http::fake::Service;
+
+    #[test]
+    fn a_seed_is_fetched_file_by_file_and_what_was_asked_for_counts() {
+        let asked = asked("ds=nocloud;s=http://h/seed;i=i-9").unwrap();
+        let mut service = Service::new(
+            "http://h/seed/",
+            &[
+                ("user-data", "#!/bin/sh"),
+                ("meta-data", "instance-id: i-1\nlocal-hostname: node\n"),
+            ],
+        );
+        let mut exchange = |request: &Request| service.answer(request);
+        let mut diagnostics = Diagnostics::new("");
+        let source = fetch(&asked, &mut Client::new(&mut exchange), &mut diagnostics).unwrap();
+        assert_eq!(
+            (source.instance_id.as_str(), source.hostname.as_deref()),
+            ("i-9", Some("node"))
+        );
+        for (documents, words) in [
+            (&[][..], "meta-data answers with status 404"),
+            (&[("meta-data", ": [")][..], "meta-data cannot be used"),
+        ] {
+            let mut service = Service::new("http://h/seed/", documents);
+            let mut exchange = |request: &Request| service.answer(request);
+            let error =
+                fetch(&asked, &mut Client::new(&mut exchange), &mut diagnostics).unwrap_err();
+            assert!(error.ends_with(words), "{error}");
+        }
+        let file = Asked {
+            seed_from: Some("/var/seed".into()),
+            ..Asked::default()
+        };
+        let mut exchange = |_: &Request| Err(String::new());
+        let error = fetch(&file, &mut Client::new(&mut exchange), &mut diagnostics).unwrap_err();
+        assert!(error.contains("`/var/seed` is no address"), "{error}");
+    }
 
     #[test]
     fn a_command_line_may_name_a_seed() {

@@ -5,7 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value as Json;
 
-use super::{Source, meta_data};
+use super::http::{Client, LINK_LOCAL};
+use super::{Source, http, meta_data};
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::network::{Bond, Cidr, Dns, Interface, Kind, Match, Network, Route, Vlan};
@@ -39,6 +40,36 @@ pub struct Files {
     pub network_data: Option<Vec<u8>>,
 }
 
+/// Asks OpenStack's metadata service for the documents of the newest version that both know.
+///
+/// # Errors
+/// It was not reached, refuses, or says nothing of the instance.
+pub fn fetch(client: &mut Client<'_>, diagnostics: &mut Diagnostics) -> Result<Source, String> {
+    let base = format!("{LINK_LOCAL}/openstack");
+    let listing = client.require(&base)?;
+    let listing = String::from_utf8_lossy(&listing).into_owned();
+    let offered: Vec<&str> = listing
+        .lines()
+        .map(|line| line.trim().trim_end_matches('/'))
+        .collect();
+    let version = VERSIONS
+        .into_iter()
+        .find(|version| offered.contains(version));
+    let version = version.unwrap_or("latest");
+    let mut file = |name: &str| client.get(&format!("{base}/{version}/{name}"));
+    let files = Files {
+        meta_data: file("meta_data.json")?
+            .ok_or_else(|| format!("{base}/{version} has no meta_data.json"))?,
+        user_data: file("user_data")?,
+        vendor_data: file("vendor_data.json")?,
+        vendor_data_2: file("vendor_data2.json")?,
+        network_data: file("network_data.json")?,
+    };
+    let place = format!("the metadata service {LINK_LOCAL}");
+    read(files, "openstack", &place, diagnostics)
+        .ok_or_else(|| format!("{base}/{version}/meta_data.json cannot be used"))
+}
+
 /// What the documents say; `platform` and `place` are what they were found as. `None`, and an error, without an instance.
 pub fn read(
     files: Files,
@@ -46,8 +77,8 @@ pub fn read(
     place: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Source> {
-    let meta = json("meta_data.json", &files.meta_data, diagnostics)?;
-    let Some(id) = meta["uuid"].as_str().filter(|id| !id.is_empty()) else {
+    let mut meta = json("meta_data.json", &files.meta_data, diagnostics)?;
+    let Some(id) = http::text(&meta["uuid"]) else {
         diagnostics.error(None, "there is no `uuid`; nothing of it is applied");
         return None;
     };
@@ -62,7 +93,11 @@ pub fn read(
     let public_keys = keys
         .map(|node| authorized_keys("public_keys", node, diagnostics))
         .unwrap_or_default();
-    let random_seed = meta["random_seed"].as_str();
+    // Another one each time, and nobody else's business.
+    let random_seed = meta
+        .as_object_mut()
+        .and_then(|all| all.remove("random_seed"));
+    let random_seed = random_seed.as_ref().and_then(Json::as_str);
     let network = files
         .network_data
         .and_then(|bytes| json("network_data.json", &bytes, diagnostics))
@@ -75,7 +110,7 @@ pub fn read(
     Some(Source {
         platform: platform.to_owned(),
         place: place.to_owned(),
-        instance_id: id.to_owned(),
+        instance_id: id,
         hostname,
         public_keys,
         network,
@@ -86,6 +121,7 @@ pub fn read(
             .collect(),
         random_seed: random_seed.map(|text| STANDARD.decode(text).unwrap_or_else(|_| text.into())),
         meta_data: meta,
+        ..Source::default()
     })
 }
 
@@ -352,6 +388,8 @@ fn subnet(interface: &mut Interface, part: &Json, diagnostics: &mut Diagnostics)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::http::Request;
+    use crate::sources::http::fake::Service;
 
     #[test]
     fn a_config_drive_says_who_the_machine_is() {
@@ -376,6 +414,25 @@ mod tests {
         );
         assert_eq!(network.interfaces[0].routes[0].to.prefix, 0);
         assert_eq!(network.interfaces[1].name, "l.7");
+    }
+
+    #[test]
+    fn the_service_is_asked_for_the_newest_version_that_both_know() {
+        let documents = [
+            ("", "2012-08-10\n2018-08-27\n2025-04-04\nlatest"),
+            ("/2018-08-27/meta_data.json", r#"{"uuid": "u-1"}"#),
+            ("/2018-08-27/user_data", "#!/bin/sh"),
+        ];
+        let mut service = Service::new("http://169.254.169.254/openstack", &documents);
+        let mut exchange = |request: &Request| service.answer(request);
+        let mut diagnostics = Diagnostics::new("");
+        let source = fetch(&mut Client::new(&mut exchange), &mut diagnostics).unwrap();
+        assert_eq!(source.instance_id, "u-1");
+        assert_eq!(source.user_data.as_deref(), Some(&b"#!/bin/sh"[..]));
+        service.documents.clear();
+        let mut exchange = |request: &Request| service.answer(request);
+        let error = fetch(&mut Client::new(&mut exchange), &mut diagnostics).unwrap_err();
+        assert!(error.contains("status 404"), "{error}");
     }
 
     #[test]

@@ -36,13 +36,31 @@ const MAX_DOCUMENTS: usize = 256;
 /// How large they may be in all, unpacked, each again in what holds it.
 const MAX_BYTES: usize = 16 * MAX_DOCUMENT_BYTES;
 
+/// A document that another one includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Include<'t> {
+    /// Its address.
+    pub url: &'t str,
+    /// It is fetched once for an instance (`#include-once`), not at each boot.
+    pub once: bool,
+}
+
+/// Why an included document is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is still to be fetched; all is read again then.
+    Pending,
+    /// It cannot be had: a sentence for a person.
+    Refused(String),
+}
+
+/// Has an included document.
+pub type Fetch<'a> = dyn FnMut(Include<'_>) -> Result<Vec<u8>, Missing> + 'a;
+
 /// What reading needs from outside.
 pub struct Context<'a> {
-    /// Fetches what an `#include` names.
-    ///
-    /// # Errors
-    /// A sentence for a person.
-    pub fetch: &'a mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
+    /// Fetches what is included.
+    pub fetch: &'a mut Fetch<'a>,
     /// The instance's data, for templates: `v1`, `ds` and the rest.
     pub instance: &'a Json,
 }

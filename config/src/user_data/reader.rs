@@ -1,7 +1,7 @@
 //! Takes documents apart, down to those that hold no others.
 
 use super::format::{self, Kind};
-use super::{Context, MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Script, When, mime};
+use super::{Context, Include, MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, Missing, Script, When, mime};
 use crate::MAX_DOCUMENT_BYTES;
 use crate::cloud_config::unpack_gzip;
 use crate::diagnostic::{Diagnostics, Position, Source};
@@ -239,31 +239,40 @@ impl Reader<'_, '_> {
 
     pub(super) fn include(&mut self, text: &str, depth: usize) {
         let source = self.source;
+        let mut once = false;
         for (index, line) in text.lines().enumerate() {
             let mut line = line.trim();
             let lower = line.to_ascii_lowercase();
-            for header in ["#include-once", "#include"] {
+            for (header, is_once) in [("#include-once", true), ("#include", false)] {
                 if lower.starts_with(header) {
                     line = line.get(header.len()..).unwrap_or_default().trim();
+                    // As in cloud-init, for all lines that follow.
+                    once = is_once;
                     break;
                 }
             }
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match (self.context.fetch)(line) {
+            let at = Position {
+                source,
+                line: index + 1,
+                column: 1,
+            };
+            match (self.context.fetch)(Include { url: line, once }) {
                 Ok(content) => {
                     let mut document = Document::unnamed(content);
                     document.name = Some(format!("({line})"));
                     self.read(document, depth + 1);
                 }
-                Err(error) => {
-                    let at = Position {
-                        source,
-                        line: index + 1,
-                        column: 1,
-                    };
+                Err(Missing::Refused(error)) => {
                     self.broken(at, format!("#include: {error}; nothing of it is applied"));
+                }
+                Err(Missing::Pending) => {
+                    self.understood = false;
+                    let message =
+                        format!("#include: {line} is still to be fetched; it is applied then");
+                    self.diagnostics.warning(at, message);
                 }
             }
             self.source = source;

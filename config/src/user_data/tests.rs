@@ -6,10 +6,12 @@ use std::io::Write as _;
 fn read_all(bytes: &[u8]) -> (UserData, Vec<String>) {
     let mut diagnostics = Diagnostics::new("");
     let instance = json!({"v1": {"cloud_name": "kvm"}, "ds": {"meta_data": {"launch_index": 1}}});
-    let mut fetch = |address: &str| match address {
+    let mut fetch = |include: Include<'_>| match include.url {
         "http://one/" => Ok(b"#cloud-config\nhostname: included\n".to_vec()),
         "http://two/" => Ok(b"#include\nhttp://two/\n".to_vec()),
-        _ => Err(format!("{address} is not there")),
+        "http://once/" if include.once => Ok(b"#!/bin/sh\n".to_vec()),
+        "http://later/" => Err(Missing::Pending),
+        address => Err(Missing::Refused(format!("{address} is not there"))),
     };
     let mut context = Context {
         fetch: &mut fetch,
@@ -179,4 +181,16 @@ fn scripts_have_names_of_their_own() {
     let names: Vec<&str> = data.scripts.iter().map(|script| &*script.name).collect();
     assert_eq!(names, ["started_", "x", "x-003"]);
     assert_eq!(data.boothooks[0].content, b"#!/bin/sh\nd\n");
+}
+
+#[test]
+fn what_is_still_to_be_fetched_is_no_mistake() {
+    let (data, messages) = read_all(b"#include\nhttp://later/\n#include-once\nhttp://once/\n");
+    assert_eq!(
+        messages,
+        [
+            "warning: user-data:2:1: #include: http://later/ is still to be fetched; it is applied then"
+        ]
+    );
+    assert_eq!(data.scripts.len(), 1);
 }

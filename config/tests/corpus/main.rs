@@ -15,7 +15,7 @@ mod user_data;
 
 use std::path::{Path, PathBuf};
 
-use keelson_config::user_data::Context;
+use keelson_config::user_data::{Context, Missing};
 use keelson_config::{Diagnostics, UserData};
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 /// Reads user-data with nothing to be fetched and nothing known of the instance.
 fn read(bytes: &[u8], diagnostics: &mut Diagnostics) -> UserData {
     let mut context = Context {
-        fetch: &mut |_| Err("nothing is fetched".to_owned()),
+        fetch: &mut |_| Err(Missing::Pending),
         instance: &Value::Null,
     };
     keelson_config::user_data::read(bytes, "user-data", &mut context, diagnostics)

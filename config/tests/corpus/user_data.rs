@@ -1,7 +1,7 @@
 //! Kinds of documents, messages, merging, templates.
 
 use keelson_config::Diagnostics;
-use keelson_config::user_data::{Context, Kind};
+use keelson_config::user_data::{Context, Kind, Missing};
 use keelson_config::yaml::merge::Mergers;
 use keelson_config::yaml::{self, Node};
 use serde_json::Value;
@@ -184,7 +184,7 @@ fn templates_are_rendered_as_in_cloud_init() {
         // Rendered as a script, whose text is kept as it is.
         let with_kind = content.replacen('\n', "\n#!\n", 1).into_bytes();
         let mut context = Context {
-            fetch: &mut |_| Err(String::new()),
+            fetch: &mut |_| Err(Missing::Pending),
             instance: &case["in"]["params"],
         };
         let mut diagnostics = Diagnostics::new("");

@@ -28,12 +28,21 @@ pub(crate) fn remotes(
         password: registry.password.clone().unwrap_or_default(),
         ..Credentials::default()
     });
+    let certificates = certificates(request)?;
+    Remote::all(name, &registry, &certificates, given.or(own).as_ref())
+}
+
+/// All certificates of authorities, PEM.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(crate) fn certificates(request: &Request) -> anyhow::Result<Vec<u8>> {
     let mut certificates = Vec::new();
     for path in &request.certificates {
         let read = certificates_of(path);
         certificates.extend(read.with_context(|| format!("read {}", path.display()))?);
     }
-    Remote::all(name, &registry, &certificates, given.or(own).as_ref())
+    Ok(certificates)
 }
 
 /// A file of certificates, or all of a directory; one that is not there has none.

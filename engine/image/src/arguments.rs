@@ -25,6 +25,7 @@ Usage: keelson-image [--store DIR] [--registries FILE] [--certificates FILE|DIR]
   copy-out --root DIR PATH        a tar archive of it on standard output
   stat --root DIR PATH
   export --root DIR               a tar archive of all of it
+  exchange                        questions to services that speak HTTP, JSON lines, on standard input
 
 What is printed are JSON lines as Docker's API has them.";
 
@@ -76,6 +77,8 @@ pub(crate) enum Command {
     Export {
         root: PathBuf,
     },
+    /// Questions over HTTP.
+    Exchange,
     /// Not for people: a layer on standard input is unpacked into a directory that the process is shut into.
     Unpack {
         directory: PathBuf,
@@ -230,6 +233,7 @@ impl Given {
                 path: self.word("PATH")?.into(),
             },
             "export" => Command::Export { root: self.root()? },
+            "exchange" => Command::Exchange,
             "unpack" => Command::Unpack {
                 directory: self.word("DIR")?.into(),
             },

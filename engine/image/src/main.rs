@@ -5,6 +5,7 @@
 //! - [`registry`]: the OCI distribution protocol; [`access`]: where images may be had; [`pull`]: an image from a registry into the store
 //! - [`unpack`]: layers, in a process that is shut in
 //! - [`archive`]: images and files as tar archives; [`change`]: names, removal, cleaning up
+//! - [`exchange`]: questions to services that speak HTTP, for other programs
 //! - [`progress`]: what is printed; [`failpoint`]: where tests let it die
 
 mod access;
@@ -13,6 +14,7 @@ mod arguments;
 mod blob;
 mod change;
 mod commit;
+mod exchange;
 mod failpoint;
 mod failure;
 mod progress;
@@ -55,6 +57,7 @@ fn run(request: &Request, progress: &Progress) -> anyhow::Result<()> {
         Command::CopyOut { root, path } => return archive::copy::copy_out(root, path),
         Command::Stat { root, path } => return archive::copy::stat(root, path),
         Command::Export { root } => return archive::copy::export(root),
+        Command::Exchange => return exchange::exchange(request),
         _ => {}
     }
     unpack::confine::confine(unpack::confine::STORE)?;

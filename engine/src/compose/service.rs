@@ -61,6 +61,8 @@ words! {
         Reboot = "reboot",
         /// `X_KEELSON_POWER=poweroff`, and `halt`.
         Poweroff = "poweroff",
+        /// `X_KEELSON_CONFIGURE=1`: services with the label `io.rancher.os.reloadconfig` start anew.
+        Configure = "configure",
     }
 }
 

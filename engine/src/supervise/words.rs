@@ -1,6 +1,7 @@
 //! What services say about themselves, and what they ask of the engine.
 
 use super::Engine;
+use super::entry::Entry;
 use crate::compose::Request;
 use crate::lifecycle::Event;
 use crate::notify::{Message, is_hostname};
@@ -33,6 +34,9 @@ impl Engine {
         }
         if let Some(power) = message.power {
             self.asked_for_power(name, &power);
+        }
+        if message.configure {
+            self.asked_to_configure(name);
         }
     }
 
@@ -74,6 +78,24 @@ impl Engine {
             self.shared.link.say(ToInit::Power { action });
         } else {
             self.begin_shutdown(SHUTDOWN_LIMIT);
+        }
+    }
+
+    /// There is something new to configure the machine by.
+    fn asked_to_configure(&mut self, name: &str) {
+        let console = &self.shared.console;
+        if !self.may(name, Request::Configure) {
+            return console.error(&format!(
+                "service {name} asked to configure the machine, which x-keelson.requests does not allow it"
+            ));
+        }
+        let configures = |entry: &&Entry| entry.definition.reloads_config();
+        let services = self.services.values().filter(configures);
+        let services: Vec<String> = services
+            .map(|entry| entry.definition.name.clone())
+            .collect();
+        for service in services {
+            self.apply(&service, Event::Restart);
         }
     }
 

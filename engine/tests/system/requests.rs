@@ -48,3 +48,38 @@ fn a_service_gets_what_its_definition_allows_and_nothing_else() {
         }
     );
 }
+
+#[test]
+fn a_service_with_something_new_has_the_configuration_applied_anew() {
+    let file = format!(
+        "services:
+  configures: {{image: keelson/box, command: [/bin/true], restart: \"no\", labels: {{io.rancher.os.reloadconfig: \"true\"}}, x-keelson: {{ready: exit}}}}
+  other: {{image: keelson/box, command: [/bin/true], restart: \"no\", x-keelson: {{ready: exit}}}}
+  may: {{image: keelson/box, command: {PATIENT}, x-keelson: {{requests: [configure]}}}}
+  maynot: {{image: keelson/box, command: {PATIENT}}}
+"
+    );
+    let Some(world) = World::start(&[("all", &file)], true) else {
+        return;
+    };
+    world.is_up();
+    let ended = |name: &str| {
+        world.wait("a one-shot to end", || {
+            let service = world.service(name);
+            (service.state == State::Finished).then_some(service.started_us)
+        })
+    };
+    let (first, other) = (ended("configures"), ended("other"));
+    world.wait_running("may");
+    world.wait_running("maynot");
+    world.notify("maynot", "X_KEELSON_CONFIGURE=1");
+    world.wait_for(
+        "service maynot asked to configure the machine, which x-keelson.requests does not allow it",
+    );
+    assert_eq!(ended("configures"), first);
+    world.notify("may", "X_KEELSON_CONFIGURE=1");
+    world.wait("the configuration to be applied anew", || {
+        (ended("configures") != first).then_some(())
+    });
+    assert_eq!(ended("other"), other);
+}

@@ -53,6 +53,23 @@ pub enum Network {
         /// A file with a whole HTTP answer, served to the guest at [`PAGE_URL`].
         page: Option<PathBuf>,
     },
+    /// The same, in a cloud: the network is a part of 169.254.0.0/16, and a program is started for each connection to the address of
+    /// a [`Cloud`](crate::harness::cloud::Cloud).
+    Cloud {
+        /// The program.
+        bridge: PathBuf,
+    },
+}
+
+impl Network {
+    /// Guest ports reachable from the host.
+    pub fn forwards(&self) -> &[u16] {
+        match self {
+            Network::None => &[],
+            Network::User { forwards, .. } => forwards,
+            Network::Cloud { .. } => &[22],
+        }
+    }
 }
 
 /// A machine to be started.
@@ -217,15 +234,24 @@ impl Machine {
     }
 
     fn add_network(&self, args: &mut Arguments) {
-        let Network::User { forwards, page } = &self.network else {
-            args.add(&["-nic", "none"]);
-            return;
-        };
+        if matches!(self.network, Network::None) {
+            return args.add(&["-nic", "none"]);
+        }
         let mut netdev = String::from("user,id=net0,restrict=on");
-        for port in forwards {
+        if let Network::Cloud { bridge } = &self.network {
+            netdev.push_str(&format!(
+                ",net=169.254.169.0/24,guestfwd=tcp:{}:80-cmd:{}",
+                crate::harness::cloud::ADDRESS,
+                escape(bridge)
+            ));
+        }
+        for port in self.network.forwards() {
             netdev.push_str(&format!(",hostfwd=tcp:127.0.0.1:0-:{port}"));
         }
-        if let Some(page) = page {
+        if let Network::User {
+            page: Some(page), ..
+        } = &self.network
+        {
             netdev.push_str(&format!(
                 ",guestfwd=tcp:10.0.2.100:80-cmd:cat {}",
                 escape(page)

@@ -2,6 +2,7 @@
 //!
 //! * [`accel`]: which accelerator really works here
 //! * [`artifacts`]: the files that the image builder writes
+//! * [`cloud`]: a cloud's metadata service
 //! * [`console`]: a person at the serial console
 //! * [`definition`]: the service.yml files in the source tree
 //! * [`disk`]: overlays, and what tests do to disks behind a machine's back
@@ -24,6 +25,7 @@
 
 pub mod accel;
 pub mod artifacts;
+pub mod cloud;
 pub mod console;
 pub mod definition;
 pub mod disk;

@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::accel::Accel;
-use crate::harness::machine::{Boot, FIRMWARE_VARIABLES, Machine, Network};
+use crate::harness::machine::{Boot, FIRMWARE_VARIABLES, Machine};
 use crate::harness::qmp::{self, Qmp};
 use crate::harness::serial::Serial;
 
@@ -92,9 +92,7 @@ impl Vm {
             observer,
             _runtime: runtime,
         };
-        if let Network::User { forwards, .. } = &machine.network
-            && !forwards.is_empty()
-        {
+        if !machine.network.forwards().is_empty() {
             vm.forwards = parse_forwards(&vm.qmp.human("info usernet")?);
         }
         if let Some(saved) = &machine.incoming {

@@ -4,6 +4,7 @@
 //! * [`bare`]: machines that lack something
 //! * [`boot`]: from the firmware to a running container
 //! * [`broken`]: broken input
+//! * [`clouds`]: machines that a metadata service tells who they are
 //! * [`configuration`]: what a user's configuration makes of a machine
 //! * [`docker_api`]: an unmodified client library at both engines
 //! * [`errors`]: what is unknown is an error with a position
@@ -21,6 +22,7 @@ pub mod abuse;
 pub mod bare;
 pub mod boot;
 pub mod broken;
+pub mod clouds;
 pub mod configuration;
 pub mod docker_api;
 pub mod errors;
@@ -77,6 +79,8 @@ pub fn all() -> Vec<Test> {
             a_state_partition_full_of_noise_is_named_on_the_console_and_left_alone
             one_flipped_bit_in_the_os_slot_is_refused_with_a_message
             a_service_with_an_unknown_image_is_named_on_the_console_and_the_others_run;
+        clouds:
+            a_machine_in_a_cloud_is_who_the_metadata_service_says_and_stays_so_without_it;
         configuration:
             a_machine_is_what_all_layers_of_its_configuration_say_and_follows_them;
         services:

@@ -1,37 +1,53 @@
 //! The layers of the configuration, put together.
 
 use keelson_config::sources::Source;
+use keelson_config::sources::machine::{Machine, Platform};
+use keelson_config::user_data::{Include, Missing};
 use keelson_config::{CloudConfig, Diagnostics, layers};
 use keelson_first_boot::stored;
 
 use crate::apply::Wanted;
+use crate::metadata;
 use crate::report::Report;
 use crate::state::State;
 
-/// Puts together what is wanted.
+/// Puts together what is wanted. What is to be fetched, and has not been, is the other service's: it is part of what is wanted,
+/// and with nothing to fetch it is not.
 pub(crate) fn assemble(
     state: &State,
     source: Source,
-    command_line: &str,
+    machine: &Machine,
+    platform: Option<&Platform>,
     diagnostics: &mut Diagnostics,
     report: &mut Report,
 ) -> Wanted {
     let mut unread = |problem: String| report.error(problem);
-    let inputs = stored::inputs(state.config.path(), source, command_line, &mut unread);
-    let mut fetch = |address: &str| {
-        Err(format!(
-            "{address} is not fetched: this version reads documents of disks alone"
-        ))
+    let inputs = stored::inputs(&state.config, source, &machine.command_line, &mut unread);
+    let mut includes = layers::command_line_url(&machine.command_line).is_some();
+    let mut is_whole = true;
+    let mut fetch = |include: Include<'_>| {
+        includes = true;
+        let found = stored::included(&state.config, include.url);
+        is_whole &= found != Err(Missing::Pending);
+        found
     };
     let assembled = layers::assemble(&inputs, &mut fetch, diagnostics);
     let config = assembled
         .root
         .and_then(|root| CloudConfig::from_node(&root, diagnostics));
+    let mut config = config.unwrap_or_else(CloudConfig::nothing);
+    if includes || platform.is_some() {
+        config
+            .services
+            .files
+            .push(metadata::service::file(platform));
+    }
     Wanted {
-        config: config.unwrap_or_else(CloudConfig::nothing),
+        config,
         scripts: assembled.scripts,
         boothooks: assembled.boothooks,
-        understood: assembled.understood,
+        // The instance is applied as a whole, with all that it includes.
+        understood: assembled.understood && is_whole,
         source: inputs.source,
     }
 }

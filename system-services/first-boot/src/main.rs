@@ -2,9 +2,11 @@
 //!
 //! It looks for a data source on the disks that are there, puts the layers of the configuration together, applies them, and ends.
 //! It never waits, and what is wrong with a document costs that part of it alone. Exit status: 0, or 1 when something that was
-//! asked for was not done.
+//! asked for was not done. `keelson-first-boot fetch` is another service, which asks data sources on the network.
 //!
-//! - [`source`]: finds and reads data sources
+//! - [`source`]: finds and reads data sources on disks
+//! - [`machine`]: what the machine says of itself
+//! - [`metadata`]: the other service
 //! - [`layers`]: what the configuration is, of all its parts
 //! - [`apply`]: applies it
 //! - [`accounts`]: users and groups
@@ -15,13 +17,15 @@
 mod accounts;
 mod apply;
 mod layers;
+mod machine;
+mod metadata;
 mod password;
 mod report;
 mod source;
 mod state;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +35,7 @@ use apply::Context;
 use keelson_config::Diagnostics;
 use keelson_config::instance::{INSTANCE_FILE, Instance};
 use keelson_config::sources::Source;
+use keelson_config::sources::machine::Platform;
 use keelson_first_boot::stored;
 use report::Report;
 use source::disks;
@@ -43,7 +48,19 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 fn main() -> ExitCode {
     let mut report = Report::new();
-    if let Err(error) = run(&mut report) {
+    let mut arguments = std::env::args_os().skip(1);
+    let ended = match (arguments.next(), arguments.next(), arguments.next()) {
+        (None, _, _) => run(&mut report),
+        // The directory that all paths are below is for tests.
+        (Some(word), root, None) if word == "fetch" => {
+            metadata::run(&root.map_or_else(|| "/".into(), PathBuf::from), &mut report)
+        }
+        _ => {
+            eprintln!("usage: keelson-first-boot [fetch]");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = ended {
         report.error(format!("{error:#}"));
     }
     let Some(first) = report.errors().first() else {
@@ -74,10 +91,18 @@ fn run(report: &mut Report) -> Result<()> {
         boot_id: boot_id.trim(),
     };
     let mut diagnostics = Diagnostics::new("");
-    let found = find(&mut diagnostics, report);
+    let machine = machine::read(Path::new("/"));
+    let platform = machine.platform();
+    // An address that somebody gave counts before a disk that is there.
+    let found = match &platform {
+        Some(Platform::NoCloud(_)) => None,
+        _ if machine.wants_none() => Some(nameless(&state)),
+        _ => metadata::overrule(&machine, find(&mut diagnostics, report)),
+    };
+    let platform = platform.filter(|_| found.is_none());
     let source = match found {
         Some(source) => source,
-        None => kept(&state, report),
+        None => kept(&state, platform.as_ref(), report),
     };
     report.info(&format!(
         "instance `{}`, from {}",
@@ -88,8 +113,14 @@ fn run(report: &mut Report) -> Result<()> {
     {
         report.error(format!("write /state/config/source: {error}"));
     }
-    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let wanted = layers::assemble(&state, source, &command_line, &mut diagnostics, report);
+    let wanted = layers::assemble(
+        &state,
+        source,
+        &machine,
+        platform.as_ref(),
+        &mut diagnostics,
+        report,
+    );
     report.diagnostics(diagnostics);
     let outcome = apply::apply(&context, &wanted, report);
     match outcome.is_new {
@@ -115,11 +146,15 @@ fn find(diagnostics: &mut Diagnostics, report: &mut Report) -> Option<Source> {
 }
 
 /// What the data source said last, or what holds when there never was one.
-fn kept(state: &State, report: &mut Report) -> Source {
+fn kept(state: &State, platform: Option<&Platform>, report: &mut Report) -> Source {
     match stored::kept(&state.config) {
         Ok(Some(source)) => {
+            let why = match platform {
+                Some(_) => "is asked when there is a network",
+                None => "is away",
+            };
             report.info(&format!(
-                "{} is away: what it said last is used",
+                "{} {why}: what it said last is used",
                 source.place
             ));
             source

@@ -1,4 +1,5 @@
-//! What a configuration is made of, as it is stored: files of layers, and the last good data of the machine's data source.
+//! What a configuration is made of, as it is stored: files of layers, the last good data of the machine's data source, and the
+//! documents that this includes.
 
 use std::fs;
 use std::io;
@@ -6,14 +7,20 @@ use std::path::{Path, PathBuf};
 
 use keelson_config::MAX_DOCUMENT_BYTES;
 use keelson_config::instance::{LAYERS_DIRECTORY, SET_FILE, SOURCE_DIRECTORY};
-use keelson_config::layers::Inputs;
+use keelson_config::layers::{self, Inputs};
 use keelson_config::sources::Source;
+use keelson_config::user_data::Missing;
 use keelson_sys::durable::{Access, Tree};
+use sha2::{Digest, Sha256};
 
 /// Layers of the OS image.
 const IMAGE_DIRECTORY: &str = "/usr/lib/keelson/config.d";
 const RECORD: &str = "source.json";
 const USER_DATA: &str = "user-data";
+/// Directory of documents that were fetched, below that of the data source.
+const FETCHED: &str = "fetched";
+/// What the name of a file with the reason ends with, when a document cannot be had.
+const REFUSED: &str = ".refused";
 /// More than anybody has.
 const MOST_VENDOR_DATA: usize = 8;
 /// A document, with what its aliases repeat.
@@ -34,6 +41,11 @@ pub fn keep(config: &Tree, source: &Source) -> io::Result<()> {
     let record = directory.join(RECORD);
     config.make_directory(directory, Access::root(0o700))?;
     let json = serde_json::to_vec(source).map_err(io::Error::other)?;
+    let before = config.read(&record, MAX_RECORD_BYTES).ok().flatten();
+    let before = before.and_then(|record| serde_json::from_slice::<Source>(&record).ok());
+    if before.is_some_and(|before| before.instance_id != source.instance_id) {
+        forget_included(config)?;
+    }
     let mut files: Vec<(String, Option<&[u8]>)> =
         vec![(USER_DATA.to_owned(), source.user_data.as_deref())];
     for number in 0..MOST_VENDOR_DATA {
@@ -87,22 +99,99 @@ pub fn kept(config: &Tree) -> io::Result<Option<Source>> {
     Ok(Some(source))
 }
 
+/// Where a document is kept, by its address.
+fn fetched(url: &str) -> PathBuf {
+    let name = hex::encode(Sha256::digest(url.as_bytes()));
+    Path::new(SOURCE_DIRECTORY).join(FETCHED).join(name)
+}
+
+/// A document that was fetched from `url`.
+///
+/// # Errors
+/// It was not, so far; or it cannot be had.
+pub fn included(config: &Tree, url: &str) -> Result<Vec<u8>, Missing> {
+    let path = fetched(url);
+    let refused = |error: io::Error| {
+        Missing::Refused(format!("read /state/config/{}: {error}", path.display()))
+    };
+    if let Some(content) = config
+        .read(&path, MAX_DOCUMENT_BYTES as u64)
+        .map_err(refused)?
+    {
+        return Ok(content);
+    }
+    match config
+        .read(&path.with_extension(&REFUSED[1..]), MAX_RECORD_BYTES)
+        .map_err(refused)?
+    {
+        Some(reason) => Err(Missing::Refused(
+            String::from_utf8_lossy(&reason).into_owned(),
+        )),
+        None => Err(Missing::Pending),
+    }
+}
+
+/// Keeps a document that was fetched from `url`, or the reason why it cannot be had. A reason takes no document away.
+///
+/// # Errors
+/// What writing reports.
+pub fn keep_included(config: &Tree, url: &str, content: Result<&[u8], &str>) -> io::Result<()> {
+    config.make_directory(
+        &Path::new(SOURCE_DIRECTORY).join(FETCHED),
+        Access::root(0o700),
+    )?;
+    let path = fetched(url);
+    let reason = path.with_extension(&REFUSED[1..]);
+    match content {
+        Ok(content) => {
+            config.write(&path, content, ACCESS)?;
+            config.remove(&reason)
+        }
+        Err(why) => config.write(&reason, why.as_bytes(), ACCESS),
+    }
+}
+
+/// Throws all documents away that were fetched: another instance's are others.
+fn forget_included(config: &Tree) -> io::Result<()> {
+    let directory = config.path().join(SOURCE_DIRECTORY).join(FETCHED);
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// All layers below `config`, the configuration's directory, and on the kernel command line, with what `source` says. What
 /// cannot be read is left out: `report` is told.
 pub fn inputs(
-    config: &Path,
+    config: &Tree,
     source: Source,
     command_line: &str,
     report: &mut dyn FnMut(String),
 ) -> Inputs {
-    let mut paths = layers(Path::new(IMAGE_DIRECTORY), report);
-    paths.extend(layers(&config.join(LAYERS_DIRECTORY), report));
-    let set = config.join(SET_FILE);
+    let mut paths = files(Path::new(IMAGE_DIRECTORY), report);
+    paths.extend(files(&config.path().join(LAYERS_DIRECTORY), report));
+    let set = config.path().join(SET_FILE);
+    let mut files: Vec<_> = paths
+        .iter()
+        .filter_map(|path| read_layer(path, report))
+        .collect();
+    // As in cloud-init, what is there may be anything, and counts when it says that it is one.
+    if let Some(url) = layers::command_line_url(command_line) {
+        match included(config, url) {
+            Ok(content) if content.starts_with(b"#cloud-config") => {
+                files.push((url.to_owned(), content));
+            }
+            Ok(_) => report(format!(
+                "cloud-config-url: {url} does not begin with `#cloud-config`; it is not applied"
+            )),
+            Err(Missing::Refused(error)) => {
+                report(format!("cloud-config-url: {error}; it is not applied"))
+            }
+            Err(Missing::Pending) => {}
+        }
+    }
     Inputs {
-        files: paths
-            .iter()
-            .filter_map(|path| read_layer(path, report))
-            .collect(),
+        files,
         set: set.exists().then(|| read_layer(&set, report)).flatten(),
         command_line: command_line.to_owned(),
         source,
@@ -110,7 +199,7 @@ pub fn inputs(
 }
 
 /// The files of a directory of layers, in order of name.
-fn layers(directory: &Path, report: &mut dyn FnMut(String)) -> Vec<PathBuf> {
+fn files(directory: &Path, report: &mut dyn FnMut(String)) -> Vec<PathBuf> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -170,5 +259,34 @@ mod tests {
         (source.user_data, source.vendor_data) = (None, vec![b"c".to_vec()]);
         keep(&tree, &source).unwrap();
         assert_eq!(kept(&tree).unwrap(), Some(source));
+    }
+
+    #[test]
+    fn a_document_is_there_pending_or_refused_and_a_reason_takes_none_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::open(directory.path()).unwrap();
+        tree.make_directory(Path::new(SOURCE_DIRECTORY), Access::root(0o700))
+            .unwrap();
+        let url = "http://h/../x";
+        assert_eq!(included(&tree, url), Err(Missing::Pending));
+        keep_included(&tree, url, Err("gone")).unwrap();
+        assert_eq!(included(&tree, url), Err(Missing::Refused("gone".into())));
+        keep_included(&tree, url, Ok(b"#cloud-config\n")).unwrap();
+        keep_included(&tree, url, Err("gone")).unwrap();
+        assert_eq!(included(&tree, url), Ok(b"#cloud-config\n".to_vec()));
+        let line = format!("ro cloud-config-url={url}");
+        let files = inputs(&tree, Source::default(), &line, &mut |_| ()).files;
+        assert_eq!(
+            files.last().unwrap(),
+            &(url.to_owned(), b"#cloud-config\n".to_vec())
+        );
+        let source = |id: &str| Source {
+            instance_id: id.into(),
+            ..Source::default()
+        };
+        keep(&tree, &source("i-1")).unwrap();
+        assert!(included(&tree, url).is_ok());
+        keep(&tree, &source("i-2")).unwrap();
+        assert_eq!(included(&tree, url), Err(Missing::Pending));
     }
 }

@@ -292,13 +292,18 @@ fn pause(response: &Response<Body>, tries: u32) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn agent(pem: &[u8], insecure: bool) -> Agent {
-    let certificates: Vec<Certificate<'static>> = parse_pem(pem)
+/// Certificates of authorities in PEM.
+pub(crate) fn authorities(pem: &[u8]) -> Vec<Certificate<'static>> {
+    parse_pem(pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate.to_owned()),
             _ => None,
         })
-        .collect();
+        .collect()
+}
+
+fn agent(pem: &[u8], insecure: bool) -> Agent {
+    let certificates = authorities(pem);
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&certificates))
         .disable_verification(insecure)

@@ -10,4 +10,4 @@ mod client;
 pub(crate) mod settings;
 
 pub(crate) use authority::Credentials;
-pub(crate) use client::{Fetched, Remote};
+pub(crate) use client::{Fetched, Remote, authorities};

@@ -32,7 +32,7 @@ use keelson_config::instance::{
     APPEND_DIRECTORY, CONFIG_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, INSTANCE_FILE, Instance,
     ONCE_SCRIPTS, SCRIPTS_DIRECTORY, USERS_DIRECTORY,
 };
-use keelson_config::sources::Source;
+use keelson_config::sources::{NO_INSTANCE, Source};
 use keelson_config::user_data::Script;
 use keelson_sys::durable::Access;
 use sha2::{Digest, Sha256};
@@ -129,7 +129,10 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
         // What cannot be read may be corrected, or the earlier instance come back: nothing is taken away for it.
         if wanted.understood {
             match forget(context.state, previous.as_ref()) {
-                Ok(()) => start_afresh(context.state, wanted, previous.is_some(), report),
+                Ok(()) => {
+                    let other = previous.as_ref().is_some_and(|it| !was_nobody(context, it));
+                    start_afresh(context.state, wanted, other, report);
+                }
                 Err(error) => {
                     report.error(format!("write /state/config/{INSTANCE_FILE}: {error}"));
                     failed = true;
@@ -316,6 +319,17 @@ fn forget(state: &State, previous: Option<&Instance>) -> io::Result<()> {
     state
         .config
         .write(path, &none.to_json(), Access::root(0o600))
+}
+
+/// Whether nobody knew so far, since this very boot, which instance it is: the metadata service answers some time after the
+/// console is there. What was made meanwhile is the instance's own.
+fn was_nobody(context: &Context<'_>, previous: &Instance) -> bool {
+    let configured = context
+        .state
+        .config
+        .read(Path::new(CONFIGURED_FILE), MAX_RECORD_BYTES);
+    let configured = configured.ok().flatten().unwrap_or_default();
+    previous.instance_id == NO_INSTANCE && configured.trim_ascii() == context.boot_id.as_bytes()
 }
 
 /// Takes away what an earlier instance, or an interrupted first boot of this one, has left.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use keelson_config::Diagnostics;
 use keelson_config::instance::{APPEND_DIRECTORY, FILES_DIRECTORY, LAYERS_DIRECTORY, SET_FILE};
-use keelson_config::sources::nocloud;
+use keelson_config::sources::{machine, nocloud};
 
 use super::*;
 use crate::layers;
 
 mod files;
+mod instances;
 
 const PASSWD: &str =
     "root:x:0:0:root:/root:/bin/bash\nkeelson:x:1000:1000::/home/keelson:/bin/bash\n";
@@ -90,7 +91,11 @@ impl Machine {
         let wanted = layers::assemble(
             &self.state,
             source,
-            command_line,
+            &machine::Machine {
+                command_line: command_line.to_owned(),
+                ..machine::Machine::default()
+            },
+            None,
             &mut diagnostics,
             &mut report,
         );
@@ -376,60 +381,6 @@ fn host_keys_and_certificates_are_the_users() {
         machine
             .text("config/files/etc/ssl/certs/ca-certificates.crt")
             .starts_with("everybody\n-----BEGIN")
-    );
-}
-
-#[test]
-fn an_interrupted_first_boot_is_repeated_with_the_same_result() {
-    let machine = Machine::new();
-    machine.boot("i-1", SEED);
-    let shadow = machine.text("config/users/shadow");
-    std::fs::remove_file(machine.path("config/instance.json")).unwrap();
-    machine.boot("i-1", SEED);
-    assert_eq!(
-        machine.text(&format!("config/{APPEND_DIRECTORY}/etc/hosts")),
-        "10.0.0.1 a\n"
-    );
-    assert_eq!(
-        machine.text("home/keelson/.ssh/authorized_keys"),
-        "ssh-ed25519 AAAA me\n"
-    );
-    assert_eq!(
-        machine.text("config/users/shadow").lines().count(),
-        shadow.lines().count()
-    );
-}
-
-#[test]
-fn another_instance_starts_without_the_first_ones_files_and_host_keys() {
-    let machine = Machine::new();
-    machine.boot("i-1", SEED);
-    std::fs::write(machine.path("config/ssh/ssh_host_ed25519_key"), "secret").unwrap();
-    let (outcome, errors) = machine.boot("i-2", "#cloud-config\n{}\n");
-    assert_eq!((outcome, errors), (named(true, "from-meta"), Vec::new()));
-    assert!(!machine.path("config/ssh/ssh_host_ed25519_key").exists());
-    assert!(!machine.path("config/files/etc").exists());
-    assert!(!machine.path("config/fqdn").exists());
-    assert!(
-        machine.text("config/users/passwd").contains("ann:"),
-        "people stay"
-    );
-    assert_eq!(machine.text("config/users/sudoers"), "");
-}
-
-#[test]
-fn broken_user_data_is_named_and_read_again_at_the_next_boot() {
-    let machine = Machine::new();
-    let (outcome, errors) = machine.boot("i-1", "#cloud-config\nhostname: a\n\tusers: []\n");
-    assert_eq!(outcome, named(true, "from-meta"));
-    assert!(
-        errors[0].starts_with("user-data:3:1: not valid YAML"),
-        "{errors:?}"
-    );
-    assert!(!machine.path("config/instance.json").exists());
-    assert_eq!(
-        machine.boot("i-1", "#cloud-config\nhostname: a\n").0,
-        named(true, "a")
     );
 }
 

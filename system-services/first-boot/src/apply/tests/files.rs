@@ -3,23 +3,6 @@
 use super::*;
 
 #[test]
-fn an_earlier_instance_that_comes_back_finds_its_files_again() {
-    let machine = Machine::new();
-    machine.boot("i-1", SEED);
-    let motd = format!("config/{FILES_DIRECTORY}/etc/motd");
-    machine.boot("i-2", "#cloud-config\nhostname: a\n\tusers: []\n");
-    assert_eq!(
-        machine.text(&motd),
-        "hello",
-        "a seed that cannot be read takes nothing"
-    );
-    machine.boot("i-2", "#cloud-config\n{}\n");
-    assert!(!machine.path(&motd).exists());
-    machine.boot("i-1", SEED);
-    assert_eq!(machine.text(&motd), "hello");
-}
-
-#[test]
 fn of_two_files_at_one_path_the_later_stays_and_additions_follow_what_they_add_to() {
     let machine = Machine::new();
     let seed = |first: &str| {

@@ -1,0 +1,192 @@
+//! Asks the data source on the network, fetches what user-data includes, keeps both, and has the configuration applied anew: a
+//! service of its own (`keelson-first-boot fetch`), without any of the privileges that applying needs.
+//!
+//! It is there when the machine has such a source or includes something ([`service`]), goes on until it has all of it, and
+//! ends. What was fetched at an earlier boot holds until then, so nothing ever waits for it.
+//!
+//! - [`http`]: carries questions and answers
+//! - [`documents`]: what user-data and the kernel command line include
+//! - [`changes`]: hears of new addresses and routes
+
+mod changes;
+mod documents;
+mod http;
+pub(crate) mod service;
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use keelson_config::Diagnostics;
+use keelson_config::instance::CONFIG_DIRECTORY;
+use keelson_config::sources::Source;
+use keelson_config::sources::http::{Client, Request};
+use keelson_config::sources::machine::{Machine, Platform};
+use keelson_config::sources::{azure, nocloud};
+use keelson_first_boot::stored;
+use keelson_sys::durable::Tree;
+use keelson_sys::notify::notify;
+
+use crate::machine;
+use crate::report::Report;
+use changes::Changes;
+use http::Http;
+
+/// The first pause between two tries, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where it is: all paths are below `root`, which is `/` but in tests.
+pub(crate) fn run(root: &Path, report: &mut Report) -> Result<()> {
+    let path = root.join(CONFIG_DIRECTORY.trim_start_matches('/'));
+    let config = Tree::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let mut task = Task {
+        config,
+        http: Http::new(root),
+        machine: machine::read(root),
+        source: None,
+        is_reported: false,
+        last_words: String::new(),
+    };
+    // Listens before it tries, so that no change is missed in between.
+    let mut changes = Changes::listen().context("listen for changes of the network")?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match task.go_on(report) {
+            Ok(()) => return Ok(()),
+            Err(error) => task.say(&format!("{error:#}"), report),
+        }
+        match changes
+            .wait(pause)
+            .context("wait for changes of the network")?
+        {
+            true => pause = FIRST_PAUSE,
+            false => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+        // Its router may be another one by now.
+        task.machine = machine::read(root);
+    }
+}
+
+/// What was reached so far.
+struct Task {
+    config: Tree,
+    http: Http,
+    machine: Machine,
+    /// What the data source says, once it said it.
+    source: Option<Source>,
+    /// Whether the platform knows that the machine is up.
+    is_reported: bool,
+    last_words: String,
+}
+
+impl Task {
+    /// Does what is still to be done.
+    fn go_on(&mut self, report: &mut Report) -> Result<()> {
+        let platform = self.machine.platform();
+        if self.source.is_none() {
+            let (source, is_new) = self.ask(platform.as_ref(), report)?;
+            if is_new {
+                report.info(&format!(
+                    "instance `{}`, from {}",
+                    source.instance_id, source.place
+                ));
+                configure()?;
+            }
+            self.source = Some(source);
+        }
+        let source = self.source.clone().unwrap_or_default();
+        let fetched =
+            documents::fetch(&self.config, source, &self.machine, &mut self.http, report)?;
+        if fetched.changed {
+            configure()?;
+        }
+        if platform == Some(Platform::Azure) && !self.is_reported {
+            let http = &mut self.http;
+            let mut exchange = |request: &Request| http.exchange(request);
+            azure::report_ready(&mut Client::new(&mut exchange)).map_err(anyhow::Error::msg)?;
+            self.is_reported = true;
+        }
+        match fetched.missing {
+            Some(error) => Err(anyhow::Error::msg(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the data source says, and whether that is something new.
+    fn ask(&mut self, platform: Option<&Platform>, report: &mut Report) -> Result<(Source, bool)> {
+        let kept = stored::kept(&self.config).unwrap_or_else(|error| {
+            report.warning(&format!(
+                "read /state/config/source: {error}; it is not used"
+            ));
+            None
+        });
+        let Some(platform) = platform else {
+            // A disk has said it.
+            return Ok((kept.unwrap_or_default(), false));
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut diagnostics = Diagnostics::new("");
+        let http = &mut self.http;
+        let mut exchange = |request: &Request| http.exchange(request);
+        let mut client = Client::new(&mut exchange);
+        let source = platform
+            .fetch(&self.machine, now.as_secs(), &mut client, &mut diagnostics)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("{}: nothing is known yet", platform.name()))?;
+        report.diagnostics(diagnostics);
+        let is_new = kept.as_ref()
+            != Some(&Source {
+                random_seed: None,
+                ..source.clone()
+            });
+        if is_new {
+            if let Some(seed) = &source.random_seed {
+                let written = std::fs::write("/dev/urandom", seed);
+                written.unwrap_or_else(|error| {
+                    report.warning(&format!("write to /dev/urandom: {error}"))
+                });
+            }
+            stored::keep(&self.config, &source).context("write /state/config/source")?;
+        }
+        Ok((source, is_new))
+    }
+
+    /// Tells what is in the way, once.
+    fn say(&mut self, words: &str, report: &mut Report) {
+        if self.last_words != words {
+            report.warning(&format!("{words}; it goes on trying"));
+            words.clone_into(&mut self.last_words);
+        }
+    }
+}
+
+/// Has the configuration applied anew.
+fn configure() -> Result<()> {
+    notify("X_KEELSON_CONFIGURE=1").context("tell the engine that there is something to apply")?;
+    Ok(())
+}
+
+/// What a machine is told on its command line or in its serial number counts before what a disk says.
+pub(crate) fn overrule(machine: &Machine, found: Option<Source>) -> Option<Source> {
+    let asked = machine.nocloud();
+    match (found, asked) {
+        (Some(mut source), Some(asked)) if source.platform == "nocloud" => {
+            asked.overrule(&mut source);
+            Some(source)
+        }
+        (None, Some(asked)) if asked.instance_id.is_some() || asked.hostname.is_some() => {
+            let nothing = nocloud::Files {
+                meta_data: Some(Vec::new()),
+                ..nocloud::Files::default()
+            };
+            let place = "the kernel command line or the machine's serial number";
+            let mut source = nocloud::read(nothing, place, &mut Diagnostics::new(""))?;
+            asked.overrule(&mut source);
+            Some(source)
+        }
+        (found, _) => found,
+    }
+}

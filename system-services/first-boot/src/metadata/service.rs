@@ -1,0 +1,59 @@
+//! The service that asks, as a file for the system engine: it is there on machines that have something to ask for.
+
+use keelson_config::cloud_config::ServiceFile;
+use keelson_config::sources::machine::Platform;
+
+/// Name of the file.
+const NAME: &str = "user-data-metadata";
+
+/// The service's file, for a machine with this data source on the network, or with something to be fetched.
+pub(crate) fn file(platform: Option<&Platform>) -> ServiceFile {
+    let capabilities = match platform {
+        Some(Platform::Scaleway) => {
+            "\n    cap_add:\n      - NET_BIND_SERVICE            # Scaleway tells user-data to ports below 1024 alone"
+        }
+        _ => "",
+    };
+    let text = format!(
+        "# Asks the metadata service, and fetches what user-data includes; written anew with each boot.
+services:
+  metadata:
+    image: keelson/first-boot
+    command: [/usr/bin/keelson-first-boot, fetch]
+    network_mode: host              # the service is at the machine's own network
+    read_only: true{capabilities}
+    volumes:
+      - /state/config/source:/state/config/source                             # what it says is kept
+      - /state/config/ca-certificates:/state/config/ca-certificates:ro        # authorities of https: addresses
+      - /usr/lib/keelson/images/console/etc/ssl/certs:/usr/share/keelson/console/etc/ssl/certs:ro
+      - /usr/lib/keelson/keelson-image:/usr/bin/keelson-image:ro              # speaks HTTP
+      - /run/keelson/network:/run/keelson/network:ro                          # resolv.conf
+    restart: on-failure
+    mem_limit: 128m
+    pids_limit: 8
+    x-keelson:
+      after: [first-boot, network]
+      ready: started
+      requests: [configure]         # there is something to apply
+      directories:
+        - {{path: /state/config/source, mode: \"0700\"}}
+        - {{path: /state/config/ca-certificates, mode: \"0755\"}}
+"
+    );
+    ServiceFile { name: NAME, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_below_1024_is_for_those_alone_who_need_it() {
+        assert!(
+            file(Some(&Platform::Scaleway))
+                .text
+                .contains("NET_BIND_SERVICE")
+        );
+        assert!(!file(Some(&Platform::Ec2)).text.contains("cap_add"));
+    }
+}

@@ -1,0 +1,470 @@
+//! `keelson-first-boot fetch` against services of the test's own, each in a network namespace of its own that has the address the
+//! real one has. Needs root and unshare(1), as in `./mkimage.sh tools`; elsewhere the tests are skipped.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use keelson_config::sources::Source;
+use keelson_config::user_data::Missing;
+use keelson_first_boot::stored;
+use keelson_sys::durable::Tree;
+use tempfile::TempDir;
+use tiny_http::{Header, Response, Server};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const INSIDE: &str = "KEELSON_TEST_INSIDE";
+
+/// Whether the test runs in a namespace of its own, with these addresses on its loopback interface; if not, it is run in one.
+fn is_inside(test: &str, addresses: &[&str]) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("{test}: skipped: it makes a network namespace, which needs root");
+        return false;
+    }
+    let addresses: String = addresses
+        .iter()
+        .map(|address| format!("ip address add {address} dev lo; "))
+        .collect();
+    let script = format!("ip link set lo up; {addresses}exec \"$0\" --exact {test} --nocapture");
+    let status = Command::new("unshare")
+        .args(["--net", "sh", "-ec", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare(1) cannot be run");
+    assert!(status.success(), "{test} failed in its namespace");
+    false
+}
+
+/// What a service was asked, and what it answers by path: status and content.
+type Answers = Arc<Mutex<Vec<(String, u16, Vec<u8>)>>>;
+
+struct Service {
+    answers: Answers,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Service {
+    /// Listens at `address`; where `secret` is a header field, it answers those who send it.
+    fn start(
+        address: &str,
+        answers: &[(&str, &str)],
+        secret: Option<(&'static str, &'static str)>,
+    ) -> Self {
+        let server = Server::http(address).unwrap();
+        let answers = answers.iter();
+        let answers: Vec<_> = answers
+            .map(|(path, content)| ((*path).to_owned(), 200, content.as_bytes().to_vec()))
+            .collect();
+        let service = Service {
+            answers: Arc::new(Mutex::new(answers)),
+            asked: Arc::default(),
+        };
+        let (answers, asked) = (Arc::clone(&service.answers), Arc::clone(&service.asked));
+        std::thread::spawn(move || {
+            for request in server.incoming_requests() {
+                let port = request.remote_addr().map_or(0, std::net::SocketAddr::port);
+                let line = format!(
+                    "{} {} {}",
+                    request.method(),
+                    request.url(),
+                    if port < 1024 { "low" } else { "high" }
+                );
+                asked.lock().unwrap().push(line);
+                let is_known = secret.is_none_or(|(name, value)| {
+                    let mut headers = request.headers().iter();
+                    headers.any(|header| header.field.equiv(name) && header.value.as_str() == value)
+                });
+                let answers = answers.lock().unwrap();
+                let found = answers.iter().find(|(path, ..)| path == request.url());
+                let (status, content) = match found {
+                    _ if !is_known && request.method() == &tiny_http::Method::Get => {
+                        (401, Vec::new())
+                    }
+                    Some((_, status, content)) => (*status, content.clone()),
+                    None => (404, b"not here".to_vec()),
+                };
+                let header = Header::from_bytes("Content-Type", "text/plain").unwrap();
+                let response = Response::from_data(content)
+                    .with_status_code(status)
+                    .with_header(header);
+                drop(request.respond(response));
+            }
+        });
+        service
+    }
+
+    fn answer(&self, path: &str, status: u16, content: &str) {
+        let mut answers = self.answers.lock().unwrap();
+        answers.retain(|(known, ..)| known != path);
+        answers.push((path.to_owned(), status, content.as_bytes().to_vec()));
+    }
+
+    fn was_asked(&self, line: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|asked| asked.starts_with(line)).count()
+    }
+}
+
+/// A machine's state, and who hears what its services ask of the engine.
+struct Machine {
+    root: TempDir,
+    engine: UnixDatagram,
+}
+
+impl Machine {
+    fn new(command_line: &str, dmi: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["state/config/source", "sys/class/dmi/id", "proc/net"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        fs::write(root.path().join("proc/cmdline"), command_line).unwrap();
+        for (field, value) in dmi {
+            fs::write(
+                root.path().join("sys/class/dmi/id").join(field),
+                format!("{value}\n"),
+            )
+            .unwrap();
+        }
+        // Built beside this test.
+        let programs = std::env::current_exe().unwrap();
+        let program = programs.ancestors().nth(2).unwrap().join("keelson-image");
+        assert!(program.exists(), "cargo build -p keelson-image");
+        fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink(program, root.path().join("usr/bin/keelson-image")).unwrap();
+        let engine = UnixDatagram::bind(root.path().join("notify.sock")).unwrap();
+        engine.set_read_timeout(Some(PATIENCE)).unwrap();
+        Machine { root, engine }
+    }
+
+    fn config(&self) -> Tree {
+        Tree::open(&self.root.path().join("state/config")).unwrap()
+    }
+
+    fn kept(&self) -> Option<Source> {
+        stored::kept(&self.config()).unwrap()
+    }
+
+    fn start(&self) -> Fetching {
+        let child = Command::new(env!("CARGO_BIN_EXE_keelson-first-boot"))
+            .arg("fetch")
+            .arg(self.root.path())
+            .env("NOTIFY_SOCKET", self.root.path().join("notify.sock"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Fetching(child)
+    }
+
+    /// Runs it to its end; what it said.
+    fn fetch(&self) -> String {
+        self.start().end()
+    }
+
+    /// How often the configuration was to be applied since the last time this was asked.
+    fn configured(&self) -> usize {
+        self.engine.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 256];
+        let mut count = 0;
+        while let Ok(length) = self.engine.recv(&mut buffer) {
+            count += usize::from(&buffer[..length] == b"X_KEELSON_CONFIGURE=1");
+        }
+        self.engine.set_nonblocking(false).unwrap();
+        count
+    }
+}
+
+struct Fetching(Child);
+
+impl Fetching {
+    fn end(mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(self.0.try_wait().unwrap().unwrap().success());
+        self.words()
+    }
+
+    fn is_going_on(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    fn words(&mut self) -> String {
+        std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const EC2: &[(&str, &str)] = &[
+    ("/latest/api/token", "token-1"),
+    ("/2021-03-23/meta-data/instance-id", "i-1"),
+    ("/2021-03-23/meta-data/", "instance-id\nlocal-hostname"),
+    ("/2021-03-23/meta-data/local-hostname", "ip-10-0-0-5"),
+    (
+        "/2021-03-23/user-data",
+        "#include\nhttp://169.254.169.254/included\n",
+    ),
+    ("/included", "#cloud-config\nhostname: included\n"),
+];
+
+#[test]
+fn what_ec2_says_is_kept_and_applied_and_what_it_includes_too() {
+    if !is_inside(
+        "what_ec2_says_is_kept_and_applied_and_what_it_includes_too",
+        &["169.254.169.254/32"],
+    ) {
+        return;
+    }
+    let service = Service::start("169.254.169.254:80", EC2, None);
+    let machine = Machine::new("quiet", &[("sys_vendor", "Amazon EC2")]);
+    let said = machine.fetch();
+    assert!(
+        said.contains("instance `i-1`, from the metadata service http://169.254.169.254"),
+        "{said}"
+    );
+    let kept = machine.kept().unwrap();
+    assert_eq!(
+        (kept.instance_id.as_str(), kept.hostname.as_deref()),
+        ("i-1", Some("ip-10-0-0-5"))
+    );
+    let included = stored::included(&machine.config(), "http://169.254.169.254/included");
+    assert_eq!(included.unwrap(), b"#cloud-config\nhostname: included\n");
+    // Once for who it is, once for what that includes.
+    assert_eq!(machine.configured(), 2);
+    assert_eq!(service.was_asked("PUT /latest/api/token"), 1);
+    // Nothing new, nothing to apply.
+    machine.fetch();
+    assert_eq!(machine.configured(), 0);
+    // Something new in what is included, and then a service that has lost it.
+    service.answer("/included", 200, "#cloud-config\nhostname: other\n");
+    machine.fetch();
+    assert_eq!(machine.configured(), 1);
+    service.answer("/included", 404, "");
+    let said = machine.fetch();
+    assert!(
+        said.contains("answers with status 404; what it was before is used"),
+        "{said}"
+    );
+    assert_eq!(machine.configured(), 0);
+    // Another instance includes something else under the same address.
+    service.answer("/2021-03-23/meta-data/instance-id", 200, "i-2");
+    machine.fetch();
+    assert_eq!(machine.kept().unwrap().instance_id, "i-2");
+    let included = stored::included(&machine.config(), "http://169.254.169.254/included");
+    assert!(matches!(included, Err(Missing::Refused(why)) if why.ends_with("status 404")));
+}
+
+#[test]
+fn a_service_that_comes_late_or_talks_nonsense_is_asked_until_it_makes_sense() {
+    if !is_inside(
+        "a_service_that_comes_late_or_talks_nonsense_is_asked_until_it_makes_sense",
+        &[],
+    ) {
+        return;
+    }
+    let machine = Machine::new("", &[("sys_vendor", "Hetzner")]);
+    let mut fetching = machine.start();
+    // There is no way to the service yet. The address is heard of, long before the next try is due.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(fetching.is_going_on());
+    let ip = |words: &str| {
+        let status = Command::new("ip").args(words.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {words}");
+    };
+    ip("address add 169.254.169.254/32 dev lo");
+    // Nonsense first, and a connection that is cut.
+    let nonsense = TcpListener::bind("169.254.169.254:80").unwrap();
+    for answer in [
+        &b"SSH-2.0-OpenSSH_9\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ninstance-id: i-9\n",
+    ] {
+        let (mut stream, _) = nonsense.accept().unwrap();
+        stream.write_all(answer).unwrap();
+        drop(stream);
+    }
+    drop(nonsense);
+    let service = Service::start(
+        "169.254.169.254:80",
+        &[
+            ("/hetzner/v1/metadata", "instance-id: 9\nhostname: node\n"),
+            ("/hetzner/v1/userdata", ""),
+        ],
+        None,
+    );
+    let said = fetching.end();
+    assert_eq!(machine.kept().unwrap().instance_id, "9");
+    assert!(
+        said.contains("Hetzner: nothing is known yet: http://169.254.169.254/hetzner/v1/metadata"),
+        "{said}"
+    );
+    assert_eq!(
+        (
+            service.was_asked("GET /hetzner/v1/metadata"),
+            machine.configured()
+        ),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_seed_at_an_address_of_the_command_line_is_read_and_so_is_its_cloud_config() {
+    if !is_inside(
+        "a_seed_at_an_address_of_the_command_line_is_read_and_so_is_its_cloud_config",
+        &[],
+    ) {
+        return;
+    }
+    let service = Service::start(
+        "127.0.0.1:8080",
+        &[
+            ("/seed/meta-data", "instance-id: i-1\n"),
+            (
+                "/seed/user-data",
+                "#include-once\nhttp://127.0.0.1:8080/once\nftp://127.0.0.1/never\nhttp://127.0.0.1:8080/later\n",
+            ),
+            ("/once", "#!/bin/sh\n"),
+            ("/layer", "#cloud-config\ntimezone: UTC\n"),
+        ],
+        None,
+    );
+    service.answer("/later", 503, "");
+    let line = "ds=nocloud;s=http://127.0.0.1:8080/seed/;i=i-7 cloud-config-url=http://127.0.0.1:8080/layer";
+    let machine = Machine::new(line, &[("sys_vendor", "Amazon EC2")]);
+    let mut fetching = machine.start();
+    // It goes on for what may still come.
+    let deadline = Instant::now() + PATIENCE;
+    while service.was_asked("GET /later") < 2 {
+        assert!(Instant::now() < deadline && fetching.is_going_on());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    service.answer("/later", 200, "#!/bin/sh\n");
+    let said = fetching.end();
+    assert!(
+        said.contains("http://127.0.0.1:8080/later answers with status 503; it goes on trying"),
+        "{said}"
+    );
+    assert_eq!(machine.kept().unwrap().instance_id, "i-7");
+    let config = machine.config();
+    let included = |path: &str| stored::included(&config, &format!("http://127.0.0.1:8080{path}"));
+    assert_eq!(
+        included("/layer").unwrap(),
+        b"#cloud-config\ntimezone: UTC\n"
+    );
+    assert!(included("/once").is_ok() && included("/later").is_ok());
+    let never = stored::included(&config, "ftp://127.0.0.1/never");
+    assert!(
+        matches!(never, Err(Missing::Refused(why)) if why.contains("is no address that begins with"))
+    );
+    assert_eq!(service.was_asked("GET /once"), 1);
+    machine.fetch();
+    assert_eq!(service.was_asked("GET /once"), 1);
+}
+
+#[test]
+fn scaleway_is_asked_from_a_port_below_1024() {
+    if !is_inside(
+        "scaleway_is_asked_from_a_port_below_1024",
+        &["169.254.42.42/32"],
+    ) {
+        return;
+    }
+    let answers = [
+        (
+            "/conf?format=json",
+            "{\"id\": \"u-1\", \"hostname\": \"scw\"}",
+        ),
+        ("/user_data/cloud-init", "#cloud-config\n"),
+    ];
+    let service = Service::start("169.254.42.42:80", &answers, None);
+    let machine = Machine::new("scaleway", &[]);
+    machine.fetch();
+    assert_eq!(
+        machine.kept().unwrap().user_data.as_deref(),
+        Some(&b"#cloud-config\n"[..])
+    );
+    assert_eq!(service.was_asked("GET /conf?format=json high"), 1);
+    assert_eq!(service.was_asked("GET /user_data/cloud-init low"), 1);
+}
+
+#[test]
+fn azure_hears_that_the_machine_is_ready() {
+    if !is_inside(
+        "azure_hears_that_the_machine_is_ready",
+        &["169.254.169.254/32", "168.63.129.16/32"],
+    ) {
+        return;
+    }
+    let instance = "/metadata/instance?api-version=2021-08-01&extended=true";
+    let document = "{\"compute\": {\"vmId\": \"V-1\", \"name\": \"node\", \"userData\": \"I2Nsb3VkLWNvbmZpZwo=\"}}";
+    let _imds = Service::start(
+        "169.254.169.254:80",
+        &[(instance, document)],
+        Some(("Metadata", "true")),
+    );
+    let goal = "<GoalState><Incarnation>1</Incarnation><ContainerId>c-1</ContainerId><InstanceId>i-1</InstanceId></GoalState>";
+    let wire = Service::start(
+        "168.63.129.16:80",
+        &[
+            ("/machine/?comp=goalstate", goal),
+            ("/machine?comp=health", ""),
+        ],
+        Some(("x-ms-version", "2012-11-30")),
+    );
+    let machine = Machine::new(
+        "",
+        &[("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77")],
+    );
+    machine.fetch();
+    assert_eq!(machine.kept().unwrap().instance_id, "v-1");
+    assert_eq!(wire.was_asked("POST /machine?comp=health"), 1);
+}
+
+#[test]
+fn an_answer_without_end_is_an_error_and_what_was_kept_stays() {
+    if !is_inside(
+        "an_answer_without_end_is_an_error_and_what_was_kept_stays",
+        &["169.254.169.254/32"],
+    ) {
+        return;
+    }
+    let good = "{\"droplet_id\": 7, \"hostname\": \"d\"}";
+    let service = Service::start("169.254.169.254:80", &[("/metadata/v1.json", good)], None);
+    let machine = Machine::new("", &[("sys_vendor", "DigitalOcean")]);
+    machine.fetch();
+    service.answer("/metadata/v1.json", 200, &"x".repeat(2 * 1024 * 1024));
+    let mut fetching = machine.start();
+    let deadline = Instant::now() + PATIENCE;
+    while service.was_asked("GET /metadata/v1.json") < 3 {
+        assert!(Instant::now() < deadline && fetching.is_going_on());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(machine.kept().unwrap().instance_id, "7");
+    fetching.0.kill().unwrap();
+    let said = fetching.words();
+    assert!(
+        said.contains("the answer is larger than 1048576 bytes"),
+        "{said}"
+    );
+    assert_eq!(machine.configured(), 1);
+    assert!(
+        Path::new(machine.root.path())
+            .join("state/config/source/source.json")
+            .exists()
+    );
+}
