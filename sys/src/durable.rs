@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, syncfs, unlinkat};
 
 /// Mode and owner of what is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,27 @@ impl Tree {
     /// # Errors
     /// What the system calls report; the old file is then untouched.
     pub fn write(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+        self.replace(path, content, access, true)
+    }
+
+    /// Replaces the file `path`: durably as soon as [`sync`](Self::sync) has come back, so that many files cost one wait for the
+    /// disk. After a power cut before that there may be the old file, the new one, or an empty one: who writes has to know that it was not done.
+    ///
+    /// # Errors
+    /// What the system calls report; the old file is then untouched.
+    pub fn write_later(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+        self.replace(path, content, access, false)
+    }
+
+    /// Makes all that was written to the tree's file system so far durable (syncfs(2)).
+    ///
+    /// # Errors
+    /// What the system call reports: something was not written.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(syncfs(&self.root)?)
+    }
+
+    fn replace(&self, path: &Path, content: &[u8], access: Access, now: bool) -> io::Result<()> {
         let (parent, name) = self.parent_of(path, true)?;
         let temporary = PathBuf::from(format!(".{}.keelson-new", name.to_string_lossy()));
         match unlinkat(&parent, &temporary, UnlinkatFlags::NoRemoveDir) {
@@ -95,12 +116,18 @@ impl Tree {
         let content = file
             .write_all(content)
             .and_then(|()| give(&file, access))
-            .and_then(|()| file.sync_all());
+            .and_then(|()| match now {
+                true => file.sync_all(),
+                false => Ok(()),
+            });
         // Closed before it gets its name: those who watch the directory see one event.
         drop(file);
         let written = content.and_then(|()| {
             renameat(&parent, &temporary, &parent, &name)?;
-            Ok(fsync(&parent)?)
+            match now {
+                true => Ok(fsync(&parent)?),
+                false => Ok(()),
+            }
         });
         if written.is_err() {
             // The error that matters is the first one.

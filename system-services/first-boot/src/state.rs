@@ -57,6 +57,15 @@ impl State {
         })
     }
 
+    /// Makes all that was written durable. The directories may be on file systems of their own.
+    ///
+    /// # Errors
+    /// What syncfs(2) reports.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let all = [&self.config, &self.home, &self.opt];
+        all.into_iter().try_for_each(Tree::sync)
+    }
+
     /// Where the console's absolute `path` is kept; `None` for paths that no file can be kept at.
     pub(crate) fn place(&self, path: &str) -> Option<Place<'_>> {
         let kept = |tree, path: &Path| {

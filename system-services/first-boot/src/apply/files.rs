@@ -17,14 +17,16 @@ use crate::state::{Place, State, Tier};
 /// The largest file that is appended to.
 const MAX_APPENDED_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Writes the files, those that are deferred last. Users are there already, so that each file can be anybody's.
+/// Writes the files, those that are deferred last, and tells whether there were any. Users are there already, so that each file can
+/// be anybody's. They are not durable before [`State::sync`].
 pub(super) fn apply(
     context: &Context<'_>,
     accounts: &Accounts,
     files: &[WriteFile],
     steps: &mut Steps,
     report: &mut Report,
-) {
+) -> bool {
+    let mut any = false;
     let (deferred, first): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.defer);
     // By path: how many entries there were for it, and whether one of them has replaced it now.
     let mut seen: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
@@ -70,13 +72,17 @@ pub(super) fn apply(
             .make_parents(in_home, access)
             .and_then(|()| write(&context.state.config, &place, file, access));
         match written {
-            Ok(()) => *replaced |= !file.append,
+            Ok(()) => {
+                *replaced |= !file.append;
+                any = true;
+            }
             Err(error) => report.error(format!("write {}: {error}", file.path)),
         }
         if report.errors().len() == errors {
             steps.is_done(&what, &asked);
         }
     }
+    any
 }
 
 /// What tells one file's definition from another.
@@ -137,8 +143,9 @@ fn id(found: Option<u32>, file: &WriteFile, name: &str, report: &mut Report) -> 
 
 fn write(config: &Tree, place: &Place<'_>, file: &WriteFile, access: Access) -> io::Result<()> {
     if !file.append {
-        return place.tree.write(&place.path, &file.content, access);
+        return place.tree.write_later(&place.path, &file.content, access);
     }
+    // What is added to must not be lost.
     match (
         place.tree.read(&place.path, MAX_APPENDED_BYTES)?,
         place.tier,

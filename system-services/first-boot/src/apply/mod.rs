@@ -160,13 +160,17 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
             let users = users::apply(context, &mut accounts, &wanted.config, &mut steps, report);
             let wanted_keys = keys::wanted(&accounts, &wanted.config, &wanted.source, &users);
             keys = keys::apply(context, &accounts, wanted_keys, &keys, report);
-            files::apply(
+            let written = files::apply(
                 context,
                 &accounts,
                 &wanted.config.write_files,
                 &mut steps,
                 report,
             );
+            if written && let Err(error) = context.state.sync() {
+                report.error(format!("write_files: make the files durable: {error}"));
+                failed = true;
+            }
         }
         Err(error) => {
             report.error(format!("read the accounts in /state/config/users: {error}"));
