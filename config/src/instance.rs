@@ -56,6 +56,9 @@ pub const SSH_DIRECTORY: &str = "ssh";
 pub struct Instance {
     /// Its id, from meta-data.
     pub instance_id: String,
+    /// Id of the boot in which it became this instance.
+    #[serde(default)]
+    pub since_boot: String,
     /// SHA-256 of the user-data that was applied, in hexadecimal.
     pub user_data_sha256: String,
     /// Name of its directory of scripts, when there are any to run.

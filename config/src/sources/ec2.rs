@@ -1,10 +1,11 @@
 //! Amazon EC2's metadata service, IMDSv2 (Amazon EC2 User Guide, "Instance metadata and user data"), and services that speak the
 //! same: Alibaba Cloud's (Elastic Compute Service, "Instance metadata"), Exoscale's, CloudStack's.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value as Json, json};
 
 use super::Source;
-use super::http::{Client, LINK_LOCAL, Method, Request, maybe_base64, some, text};
+use super::http::{Client, LINK_LOCAL, Method, Request, found, maybe_base64, some, text};
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::network::Cidr;
@@ -15,8 +16,23 @@ const MAX_DEPTH: usize = 8;
 const MAX_DOCUMENTS: usize = 512;
 /// How long a token holds, in seconds; as in cloud-init.
 const TOKEN_SECONDS: &str = "21600";
-/// Secrets that change all the time and that no configuration needs.
-const LEFT_OUT: [&str; 3] = ["iam/", "identity-credentials/", "security-credentials/"];
+/// Secrets, and what changes while the machine runs: no configuration needs them.
+const LEFT_OUT: [&str; 6] = [
+    "iam/",
+    "identity-credentials/",
+    "security-credentials/",
+    "events/",
+    "spot/",
+    "autoscaling/",
+];
+/// What stands for itself in a path (RFC 3986, section 3.3).
+const NAME: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'/');
 
 /// One of the services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,15 +117,15 @@ fn fetch_from(
     if let Some(name) = dialect.token {
         token(name, base, client)?;
     }
-    let mut found = None;
+    let mut instance = None;
     for version in dialect.versions {
         let url = format!("{base}/{version}/meta-data/instance-id");
         if let Some(id) = client.get(&url)?.and_then(some) {
-            found = Some((version, String::from_utf8_lossy(&id).trim().to_owned()));
+            instance = Some((version, String::from_utf8_lossy(&id).trim().to_owned()));
             break;
         }
     }
-    let Some((version, instance_id)) = found else {
+    let Some((version, instance_id)) = instance else {
         return Err(format!(
             "{base} has no instance-id in any version that is known"
         ));
@@ -197,15 +213,16 @@ fn walk(
             ));
         }
         *left -= 1;
+        let name = utf8_percent_encode(line, NAME);
         let value = match line.strip_suffix('/') {
             Some(_) if depth == MAX_DEPTH => {
                 return Err(format!(
                     "{url}: directories are nested more than {MAX_DEPTH} deep"
                 ));
             }
-            Some(_) => walk(client, &format!("{url}{line}"), depth + 1, left)?,
-            None if is_key => walk(client, &format!("{url}{line}/"), depth + 1, left)?,
-            None => match client.get(&format!("{url}{line}"))? {
+            Some(_) => walk(client, &format!("{url}{name}"), depth + 1, left)?,
+            None if is_key => walk(client, &format!("{url}{name}/"), depth + 1, left)?,
+            None => match document(client, &format!("{url}{name}"))? {
                 Some(bytes) => leaf(&bytes),
                 None => continue,
             },
@@ -213,6 +230,18 @@ fn walk(
         all.insert(line.trim_end_matches('/').to_owned(), value);
     }
     Ok(Json::Object(all))
+}
+
+/// One document of many: what the service lists and then refuses is left out.
+fn document(client: &mut Client<'_>, url: &str) -> Result<Option<Vec<u8>>, String> {
+    let response = client.send(Request {
+        url: url.to_owned(),
+        ..Request::default()
+    })?;
+    match response.status {
+        400 | 403 | 405 => Ok(None),
+        _ => found(url, response),
+    }
 }
 
 /// Several lines are a list.
@@ -448,7 +477,7 @@ mod tests {
                 .all(|request| !request.url.contains("/iam"))
         );
         let network = source.network.unwrap();
-        let [one, two] = network.interfaces.as_slice() else {
+        let [one, two, _others] = network.interfaces.as_slice() else {
             panic!("{network:?}")
         };
         assert_eq!(one.matches.mac.as_deref(), Some("06:00:00:00:00:01"));

@@ -27,11 +27,15 @@ pub fn fetch(
     client.with_header("Metadata-Flavor", "Google");
     let base = format!("{LINK_LOCAL}/computeMetadata/v1");
     // One question for all of it: each answer holds what is below its directory.
-    let instance = client.json(&format!("{base}/instance/?recursive=true"))?;
+    let mut instance = client.json(&format!("{base}/instance/?recursive=true"))?;
     let project = client
         .get(&format!("{base}/project/attributes/?recursive=true"))?
         .and_then(|body| serde_json::from_slice(&body).ok())
         .unwrap_or(Json::Null);
+    // It changes while the machine runs.
+    if let Some(all) = instance.as_object_mut() {
+        all.remove("virtualClock");
+    }
     let instance_id = text(&instance["id"]).ok_or("the metadata server names no instance")?;
     let zone = text(&instance["zone"]);
     let zone = zone.and_then(|zone| zone.rsplit('/').next().map(str::to_owned));

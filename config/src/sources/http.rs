@@ -30,6 +30,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// It has to come from a port below 1024, which shows that root asks.
     pub privileged_port: bool,
+    /// The answer may be at another address. A metadata service has no reason to send anybody elsewhere.
+    pub redirects: bool,
 }
 
 /// One answer, whatever its status.

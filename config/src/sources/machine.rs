@@ -9,6 +9,7 @@ use super::{
     akamai, azure, digitalocean, ec2, equinix, gce, hetzner, openstack, oracle, scaleway, vultr,
 };
 use crate::diagnostic::Diagnostics;
+use crate::names;
 
 /// Azure's machines bear it.
 const AZURE_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
@@ -121,10 +122,8 @@ impl Machine {
             return None;
         }
         if let Some(asked) = self.nocloud() {
-            return asked
-                .seed_from
-                .is_some()
-                .then_some(Platform::NoCloud(asked));
+            let is_address = asked.seed_from.as_deref().is_some_and(nocloud::is_address);
+            return is_address.then_some(Platform::NoCloud(asked));
         }
         if let Some(name) = self.asked() {
             let mut all = NAMES.into_iter();
@@ -235,7 +234,7 @@ impl Platform {
         client: &mut Client<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Result<Source, String> {
-        match self {
+        let source = match self {
             Platform::NoCloud(asked) => nocloud::fetch(asked, client, diagnostics),
             Platform::Ec2 => ec2::fetch(&Dialect::amazon(), client, diagnostics),
             Platform::Alibaba => ec2::fetch(&Dialect::alibaba(), client, diagnostics),
@@ -260,8 +259,32 @@ impl Platform {
             Platform::Scaleway => scaleway::fetch(client, diagnostics),
             Platform::Akamai => akamai::fetch(client, diagnostics),
             Platform::Equinix => equinix::fetch(client, diagnostics),
-        }
+        };
+        let mut source = source?;
+        source.hostname = source
+            .hostname
+            .and_then(|name| host_name(&name, diagnostics));
+        let id = Some(machine.dmi("product_uuid")).filter(|id| !id.is_empty());
+        source.machine = id.map(str::to_owned);
+        Ok(source)
     }
+}
+
+/// A name that may be one of a host: what people call a machine at its provider may have other letters in it.
+fn host_name(name: &str, diagnostics: &mut Diagnostics) -> Option<String> {
+    if names::is_host(name) {
+        return Some(name.to_owned());
+    }
+    let letter = |letter: char| match letter.is_ascii_alphanumeric() || letter == '.' {
+        true => letter,
+        false => '-',
+    };
+    let like: String = name.chars().map(letter).take(63).collect();
+    let like = like.trim_matches(['-', '.']).to_owned();
+    let is_one = names::is_host(&like);
+    let what = if is_one { like.as_str() } else { "none" };
+    diagnostics.warning(None, format!("`{name}` is no host name; {what} is taken"));
+    is_one.then_some(like)
 }
 
 #[cfg(test)]
@@ -313,10 +336,22 @@ mod tests {
         );
         // Disks alone.
         assert_eq!(name("ds=nocloud", &[("sys_vendor", "Amazon EC2")]), None);
+        assert_eq!(name("ds=nocloud;s=/var/seed", &[]), None);
         assert_eq!(
             name("", &[("product_serial", "ds=nocloud;s=http://h/")]),
             Some("NoCloud")
         );
+    }
+
+    #[test]
+    fn names_of_machines_become_host_names() {
+        let mut diagnostics = Diagnostics::new("");
+        let mut name = |name| host_name(name, &mut diagnostics);
+        assert_eq!(name("node.example").as_deref(), Some("node.example"));
+        assert_eq!(name("web 1_a").as_deref(), Some("web-1-a"));
+        assert_eq!(name("a\nX=1").as_deref(), Some("a-X-1"));
+        assert_eq!(name("__"), None);
+        assert_eq!(diagnostics.into_sorted().len(), 3);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! - [`machine`]: which of those on the network a machine has
 //! - [`http`]: how they are asked
 //! - [`nocloud`]: files of a seed, and `ds=nocloud` on the kernel command line; [`meta_data`]: its `meta-data`
+//! - [`credentials`]: what a hypervisor hands over in the firmware's tables
 //! - [`openstack`]: config drives and OpenStack's metadata service
 //! - [`ec2`] (with Alibaba Cloud, Exoscale, CloudStack), [`gce`], [`azure`], [`hetzner`], [`digitalocean`] (with UpCloud),
 //!   [`vultr`], [`oracle`], [`scaleway`], [`akamai`], [`equinix`]: metadata services
 
 pub mod akamai;
 pub mod azure;
+pub mod credentials;
 pub mod digitalocean;
 pub mod ec2;
 pub mod equinix;
@@ -55,6 +57,9 @@ pub struct Source {
     pub availability_zone: Option<String>,
     /// All that it says, for templates.
     pub meta_data: Json,
+    /// The machine that it was said to (`product_uuid`), when it was said over the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
     /// What it says of the network.
     pub network: Option<Network>,
     /// What the user says.
@@ -79,6 +84,7 @@ impl Default for Source {
             region: None,
             availability_zone: None,
             meta_data: Json::Null,
+            machine: None,
             network: None,
             user_data: None,
             vendor_data: Vec::new(),
@@ -88,7 +94,8 @@ impl Default for Source {
 }
 
 /// A network-config that was made from what a service says of cards: they are known by their hardware addresses, and keep the
-/// names that they have.
+/// names that they have. Any other card asks DHCP: without it, a copy of the machine would not reach the service that
+/// tells it who it is.
 fn synthesised(config: &Json, diagnostics: &mut Diagnostics) -> Option<Network> {
     let node = yaml::from_json(config, Position::default());
     let mut network = network::parse(&node, diagnostics)?;
@@ -97,6 +104,9 @@ fn synthesised(config: &Json, diagnostics: &mut Diagnostics) -> Option<Network> 
             interface.set_name = None;
         }
     }
+    network
+        .interfaces
+        .extend(Network::dhcp_everywhere().interfaces);
     Some(network)
 }
 

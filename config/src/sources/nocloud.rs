@@ -1,6 +1,6 @@
 //! NoCloud: the files of a seed, and what the kernel command line or the SMBIOS serial number say of one.
 
-use super::http::Client;
+use super::http::{Client, Request, found};
 use super::{Source, meta_data};
 use crate::diagnostic::Diagnostics;
 use crate::network;
@@ -122,6 +122,13 @@ impl Asked {
     }
 }
 
+/// Whether a seed there is fetched over the network.
+pub fn is_address(seed_from: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| seed_from.starts_with(scheme))
+}
+
 /// Asks for the files of a seed.
 ///
 /// # Errors
@@ -132,20 +139,36 @@ pub fn fetch(
     diagnostics: &mut Diagnostics,
 ) -> Result<Source, String> {
     let seed_from = asked.seed_from.as_deref().unwrap_or_default();
-    if !["http://", "https://"]
-        .iter()
-        .any(|scheme| seed_from.starts_with(scheme))
-    {
+    if !is_address(seed_from) {
         return Err(format!(
             "ds=nocloud: `{seed_from}` is no address that begins with http:// or https://"
         ));
     }
     let mut file = |name: &str| client.get(&address(seed_from, name));
+    let (user_data, meta_data) = (file("user-data")?, file("meta-data")?);
+    // These are seldom there, and some servers refuse what is not there.
+    let mut optional = |name: &str| {
+        let url = address(seed_from, name);
+        let response = client.send(Request {
+            url: url.clone(),
+            ..Request::default()
+        })?;
+        match response.status {
+            status @ 401..=403 => {
+                diagnostics.warning(
+                    None,
+                    format!("{url} answers with status {status}; it is taken not to be there"),
+                );
+                Ok(None)
+            }
+            _ => found(&url, response),
+        }
+    };
     let files = Files {
-        user_data: file("user-data")?,
-        meta_data: file("meta-data")?,
-        vendor_data: file("vendor-data")?,
-        network_config: file("network-config")?,
+        user_data,
+        meta_data,
+        vendor_data: optional("vendor-data")?,
+        network_config: optional("network-config")?,
     };
     if files.meta_data.is_none() && files.user_data.is_none() {
         return Err(format!(
@@ -174,7 +197,6 @@ pub fn address(seed_from: &str, file: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::http::Request;
     use crate::sources::http::fake::Service;
 
     #[test]

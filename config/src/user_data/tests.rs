@@ -188,9 +188,7 @@ fn what_is_still_to_be_fetched_is_no_mistake() {
     let (data, messages) = read_all(b"#include\nhttp://later/\n#include-once\nhttp://once/\n");
     assert_eq!(
         messages,
-        [
-            "warning: user-data:2:1: #include: http://later/ is still to be fetched; it is applied then"
-        ]
+        ["user-data:2:1: #include: http://later/ is still to be fetched; it is applied then"]
     );
     assert_eq!(data.scripts.len(), 1);
 }

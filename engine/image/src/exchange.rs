@@ -1,8 +1,9 @@
 //! Questions to services that speak HTTP, for programs that do not: JSON lines on standard input, and an answer to each on standard
 //! output. This is the system's one client of HTTP.
 //!
-//! A question is `{"method": "GET", "url": ..., "headers": [[NAME, VALUE]..], "body": BASE64, "privileged_port": false}`, of which
-//! all but `url` may be left out; an answer is `{"status": 200, "body": BASE64}`, or `{"error": SENTENCE}` when nobody was reached.
+//! A question is `{"method": "GET", "url": ..., "headers": [[NAME, VALUE]..], "body": BASE64, "privileged_port": false,
+//! "redirects": false}`, of which all but `url` may be left out; an answer is `{"status": 200, "body": BASE64}`, or `{"error": SENTENCE,
+//! "permanent": false}` when there is none; with `true` another try would bring the same.
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -30,6 +31,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// More is no document.
 const MAX_BODY_BYTES: u64 = 1024 * 1024;
+const MAX_REDIRECTS: u32 = 5;
 /// Ports that root alone may use and that no service has by custom.
 const PRIVILEGED_PORTS: std::ops::Range<u16> = 700..1024;
 
@@ -46,6 +48,9 @@ struct Question {
     /// It has to come from a port below 1024, which shows that root asks.
     #[serde(default)]
     privileged_port: bool,
+    /// The answer may be at another address.
+    #[serde(default)]
+    redirects: bool,
 }
 
 fn get() -> String {
@@ -56,7 +61,7 @@ fn get() -> String {
 #[serde(untagged)]
 enum Answer {
     Answered { status: u16, body: String },
-    Unreached { error: String },
+    Unreached { error: String, permanent: bool },
 }
 
 /// Answers until there are no more questions.
@@ -64,18 +69,22 @@ enum Answer {
 /// # Errors
 /// A line is no question, or an answer cannot be written.
 pub(crate) fn exchange(request: &Request) -> anyhow::Result<()> {
-    let config = config(&certificates(request)?);
+    let certificates = certificates(request)?;
+    let config = config(&certificates, 0);
     let plain = config.new_agent();
+    let redirected = self::config(&certificates, MAX_REDIRECTS).new_agent();
     let privileged = Agent::with_parts(config.clone(), Privileged, DefaultResolver::default());
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let question: Question = serde_json::from_str(&line?).context("a line is no question")?;
-        let agent = match question.privileged_port {
-            true => &privileged,
-            false => &plain,
+        let agent = match (question.privileged_port, question.redirects) {
+            (true, _) => &privileged,
+            (false, false) => &plain,
+            (false, true) => &redirected,
         };
         let answer = ask(agent, &question).unwrap_or_else(|error| Answer::Unreached {
-            error: format!("{}: {error:#}", question.url),
+            permanent: is_permanent(&error),
+            error: format!("{}: {error:#}", shown(&question.url)),
         });
         serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;
@@ -109,7 +118,7 @@ fn ask(agent: &Agent, question: &Question) -> anyhow::Result<Answer> {
     let mut reader = answer.body_mut().as_reader().take(MAX_BODY_BYTES + 1);
     reader.read_to_end(&mut content)?;
     if content.len() as u64 > MAX_BODY_BYTES {
-        anyhow::bail!("the answer is larger than {MAX_BODY_BYTES} bytes");
+        return Err(TooLarge.into());
     }
     Ok(Answer::Answered {
         status: answer.status().as_u16(),
@@ -117,10 +126,38 @@ fn ask(agent: &Agent, question: &Question) -> anyhow::Result<Answer> {
     })
 }
 
-fn config(pem: &[u8]) -> Config {
+/// Without what may be a secret in it.
+fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+/// Whether another try would bring the same.
+fn is_permanent(error: &anyhow::Error) -> bool {
+    if error.is::<TooLarge>() || error.is::<http::Error>() {
+        return true;
+    }
+    let error = error.downcast_ref::<ureq::Error>();
+    error.is_some_and(|error| {
+        matches!(
+            error,
+            ureq::Error::BadUri(_)
+                | ureq::Error::Http(_)
+                | ureq::Error::TooManyRedirects
+                | ureq::Error::RedirectFailed
+        )
+    })
+}
+
+/// An answer that is no document.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is larger than {MAX_BODY_BYTES} bytes")]
+struct TooLarge;
+
+fn config(pem: &[u8], redirects: u32) -> Config {
     let roots = RootCerts::new_with_certs(&authorities(pem));
     Agent::config_builder()
         .http_status_as_error(false)
+        .max_redirects(redirects)
         // A service on the link needs no way around.
         .proxy(None)
         .user_agent(concat!("keelson/", env!("CARGO_PKG_VERSION")))

@@ -1,14 +1,18 @@
-//! Machines that a metadata service tells who they are.
+//! Machines that a metadata service or their hypervisor tells who they are.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::harness::cloud::Cloud;
 use crate::harness::lab::{Lab, SETTLE_DEADLINE};
 use crate::harness::machine::Network;
 use crate::harness::status::Status;
 
+/// The firmware's word for Amazon's machines.
+const IDENTITY: &str = "type=1,manufacturer=Amazon EC2,uuid=4b1c7d3e-0000-4000-8000-00000000cafe";
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What EC2 says of a machine.
@@ -18,11 +22,26 @@ fn documents<'a>(id: &'a str, key: &'a str, user_data: &'a str) -> Vec<(&'static
         ("/2021-03-23/meta-data/instance-id", id),
         (
             "/2021-03-23/meta-data/",
-            "instance-id\nlocal-hostname\nplacement/\npublic-keys/",
+            "instance-id\nlocal-hostname\nnetwork/\nplacement/\npublic-keys/",
         ),
         (
             "/2021-03-23/meta-data/local-hostname",
             "ip-10-0-0-5.ec2.internal",
+        ),
+        // A card that this machine has not: it is a copy, or the card was replaced.
+        ("/2021-03-23/meta-data/network/", "interfaces/"),
+        ("/2021-03-23/meta-data/network/interfaces/", "macs/"),
+        (
+            "/2021-03-23/meta-data/network/interfaces/macs/",
+            "06:00:00:00:00:01/",
+        ),
+        (
+            "/2021-03-23/meta-data/network/interfaces/macs/06:00:00:00:00:01/",
+            "device-number",
+        ),
+        (
+            "/2021-03-23/meta-data/network/interfaces/macs/06:00:00:00:00:01/device-number",
+            "0",
         ),
         ("/2021-03-23/meta-data/placement/", "region"),
         ("/2021-03-23/meta-data/placement/region", "sea-south-1"),
@@ -48,9 +67,7 @@ pub(super) fn a_machine_in_a_cloud_is_who_the_metadata_service_says_and_stays_so
     machine.network = Network::Cloud {
         bridge: cloud.write_bridge(lab.dir())?,
     };
-    machine
-        .extra
-        .extend(["-smbios", "type=1,manufacturer=Amazon EC2"].map(Into::into));
+    machine.extra.extend(["-smbios", IDENTITY].map(Into::into));
     // The service has no time, and the console is there all the same.
     let vm = lab.start(&machine)?;
     vm.serial.wait_for("login:", DEADLINE)?;
@@ -98,9 +115,79 @@ pub(super) fn a_machine_in_a_cloud_is_who_the_metadata_service_says_and_stays_so
     ensure!(runs == "i-1 i-2", "{runs}");
     drop(ssh);
     let ssh = lab.ssh(&vm)?;
+    let second_key = ssh.host_key()?;
     ensure!(
         ssh.host_key()? != host_key,
         "the SSH host key is the other machine's"
     );
+    let _ = ssh.run("sync; sudo reboot -f || true");
+    drop(ssh);
+    vm.cut_power();
+
+    // A copy of the machine is not the machine: its firmware says so before the service does.
+    let copied = machine.extra.iter().map(|word| match word.to_str() {
+        Some(IDENTITY) => IDENTITY.replace("cafe", "beef").into(),
+        _ => word.clone(),
+    });
+    machine.extra = copied.collect();
+    cloud.has(&[]);
+    let vm = lab.start(&machine)?;
+    vm.serial.wait_for("login:", DEADLINE)?;
+    let ssh = lab.ssh(&vm)?;
+    Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    let said = ssh.check("keelson service logs first-boot; cat /opt/runs")?;
+    ensure!(
+        said.contains("said it to another machine") && said.ends_with("i-1\ni-2"),
+        "{said}"
+    );
+    cloud.has(&documents("i-3", key.trim(), include));
+    let runs = ssh.check_within(
+        "until test $(wc -l </opt/runs) -eq 3; do sleep 0.2; done; xargs </opt/runs",
+        DEADLINE,
+    )?;
+    ensure!(runs == "i-1 i-2 i-3", "{runs}");
+    drop(ssh);
+    let ssh = lab.ssh(&vm)?;
+    ensure!(
+        ssh.host_key()? != second_key,
+        "the copy has the machine's SSH host key"
+    );
+    Ok(())
+}
+
+pub(super) fn a_machine_is_who_its_hypervisor_says(lab: &mut Lab) -> Result<()> {
+    let user_data = STANDARD.encode("#cloud-config\nruncmd: ['echo $INSTANCE_ID >/opt/runs']\n");
+    let mut machine = lab.machine()?;
+    machine.disks.truncate(1);
+    let key = lab.key.public()?;
+    for (option, value) in [
+        (
+            "-smbios",
+            "type=1,uuid=4b1c7d3e-0000-4000-8000-00000000beef".to_owned(),
+        ),
+        (
+            "-smbios",
+            "type=11,value=io.systemd.credential:system.hostname=brig".to_owned(),
+        ),
+        (
+            "-smbios",
+            format!("type=11,value=io.systemd.credential.binary:keelson.user-data={user_data}"),
+        ),
+        (
+            "-fw_cfg",
+            format!(
+                "name=opt/io.systemd.credentials/ssh.authorized_keys.root,string={}",
+                key.trim()
+            ),
+        ),
+    ] {
+        machine.extra.extend([option.into(), value.into()]);
+    }
+    let (_vm, ssh) = lab.boot(&machine)?;
+    let all = ssh.check_within(
+        "until test -s /opt/runs; do sleep 0.2; done; cat /opt/runs; hostname; ! keelson service ls --all | grep metadata",
+        DEADLINE,
+    )?;
+    ensure!(all == "4b1c7d3e-0000-4000-8000-00000000beef\nbrig", "{all}");
     Ok(())
 }

@@ -24,8 +24,9 @@ mod report;
 mod source;
 mod state;
 
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,32 +35,42 @@ use anyhow::{Context as _, Result};
 use apply::Context;
 use keelson_config::Diagnostics;
 use keelson_config::instance::{INSTANCE_FILE, Instance};
-use keelson_config::sources::Source;
-use keelson_config::sources::machine::Platform;
+use keelson_config::sources::machine::{Machine, Platform};
+use keelson_config::sources::{Source, nocloud};
 use keelson_first_boot::stored;
+use metadata::What;
 use report::Report;
-use source::disks;
+use source::{disks, firmware};
 use state::State;
 
 /// Parts of the console's image: `etc` and `usr/share/zoneinfo`.
 const CONSOLE_IMAGE: &str = "/usr/share/keelson/console";
+/// `/sys/firmware` of the host: containers have an empty one.
+const FIRMWARE: &str = "/run/firmware";
 const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 const SECONDS_PER_DAY: u64 = 86_400;
 
 fn main() -> ExitCode {
     let mut report = Report::new();
-    let mut arguments = std::env::args_os().skip(1);
-    let ended = match (arguments.next(), arguments.next(), arguments.next()) {
-        (None, _, _) => run(&mut report),
-        // The directory that all paths are below is for tests.
-        (Some(word), root, None) if word == "fetch" => {
-            metadata::run(&root.map_or_else(|| "/".into(), PathBuf::from), &mut report)
-        }
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    // The directory that all paths are below is for tests.
+    let (what, root) = match arguments.as_slice() {
+        [] => (None, "/"),
+        ["fetch"] => (Some(What::Source), "/"),
+        ["fetch", "--documents"] => (Some(What::Documents), "/"),
+        ["fetch", root] => (Some(What::Source), *root),
+        ["fetch", "--documents", root] => (Some(What::Documents), *root),
         _ => {
-            eprintln!("usage: keelson-first-boot [fetch]");
+            eprintln!("usage: keelson-first-boot [fetch [--documents]]");
             return ExitCode::from(2);
         }
     };
+    let ended = match what {
+        None => run(&mut report),
+        Some(what) => metadata::run(Path::new(root), what, &mut report),
+    };
+    let is_done = what.is_some() && ended.is_ok();
     if let Err(error) = ended {
         report.error(format!("{error:#}"));
     }
@@ -70,7 +81,11 @@ fn main() -> ExitCode {
     if let Err(error) = keelson_sys::notify::notify(&format!("STATUS={first}")) {
         report.warning(&format!("tell the engine: {error}"));
     }
-    ExitCode::FAILURE
+    // All that could be fetched is there: that some of it is wrong is no reason to fetch it again.
+    match is_done {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 fn run(report: &mut Report) -> Result<()> {
@@ -93,22 +108,42 @@ fn run(report: &mut Report) -> Result<()> {
     let mut diagnostics = Diagnostics::new("");
     let machine = machine::read(Path::new("/"));
     let platform = machine.platform();
+    if let Some(seed_from) = machine.nocloud().and_then(|asked| asked.seed_from)
+        && !nocloud::is_address(&seed_from)
+    {
+        report.error(format!("ds=nocloud: `{seed_from}` is no address that begins with http:// or https://; disks are looked at"));
+    }
     // An address that somebody gave counts before a disk that is there.
     let found = match &platform {
         Some(Platform::NoCloud(_)) => None,
         _ if machine.wants_none() => Some(nameless(&state)),
-        _ => metadata::overrule(&machine, find(&mut diagnostics, report)),
+        _ => {
+            let found = find(&machine, &mut diagnostics, report);
+            metadata::overrule(&machine, found)
+        }
     };
     let platform = platform.filter(|_| found.is_none());
+    let is_found = found.is_some();
     let source = match found {
         Some(source) => source,
         None => kept(&state, platform.as_ref(), report),
     };
+    if let Some(platform) = &platform
+        && is_of_another_machine(&source, &machine)
+    {
+        report.warning(&format!(
+            "{} said it to another machine: nothing of it is applied before it is asked",
+            source.place
+        ));
+        apply::wait_for_source(&state, platform, report);
+        return Ok(());
+    }
     report.info(&format!(
         "instance `{}`, from {}",
         source.instance_id, source.place
     ));
-    if source.platform != Source::default().platform
+    if is_found
+        && source.platform != Source::default().platform
         && let Err(error) = stored::keep(&state.config, &source)
     {
         report.error(format!("write /state/config/source: {error}"));
@@ -134,15 +169,28 @@ fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The data source that there is now.
-fn find(diagnostics: &mut Diagnostics, report: &mut Report) -> Option<Source> {
+/// Whether this machine is a copy of the one that `source` was said to.
+fn is_of_another_machine(source: &Source, machine: &Machine) -> bool {
+    let this = machine.dmi("product_uuid");
+    let other = source.machine.as_deref();
+    !this.is_empty() && other.is_some_and(|other| !other.eq_ignore_ascii_case(this))
+}
+
+/// The data source that there is now, in the machine itself.
+fn find(machine: &Machine, diagnostics: &mut Diagnostics, report: &mut Report) -> Option<Source> {
     let devices = source::block_devices(Path::new("/sys"), Path::new("/dev"));
     let mut unreadable = Vec::new();
     let found = disks::find(&devices, |problem| unreadable.push(problem));
     unreadable
         .into_iter()
         .for_each(|problem| report.error(problem));
-    found?.read(diagnostics)
+    match found {
+        Some(found) => found.read(diagnostics),
+        None => {
+            let uuid = machine.dmi("product_uuid");
+            firmware::find(Path::new(FIRMWARE), uuid, diagnostics, report)
+        }
+    }
 }
 
 /// What the data source said last, or what holds when there never was one.

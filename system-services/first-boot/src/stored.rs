@@ -5,80 +5,67 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keelson_config::MAX_DOCUMENT_BYTES;
 use keelson_config::instance::{LAYERS_DIRECTORY, SET_FILE, SOURCE_DIRECTORY};
 use keelson_config::layers::{self, Inputs};
 use keelson_config::sources::Source;
 use keelson_config::user_data::Missing;
 use keelson_sys::durable::{Access, Tree};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Layers of the OS image.
 const IMAGE_DIRECTORY: &str = "/usr/lib/keelson/config.d";
 const RECORD: &str = "source.json";
-const USER_DATA: &str = "user-data";
+/// Is there while something is still to be applied.
+const NEWS: &str = "news";
 /// Directory of documents that were fetched, below that of the data source.
 const FETCHED: &str = "fetched";
 /// What the name of a file with the reason ends with, when a document cannot be had.
 const REFUSED: &str = ".refused";
-/// More than anybody has.
-const MOST_VENDOR_DATA: usize = 8;
-/// A document, with what its aliases repeat.
+/// Several documents in base64, and meta-data with what its aliases repeat.
 const MAX_RECORD_BYTES: u64 = 16 * MAX_DOCUMENT_BYTES as u64;
 /// They may hold secrets.
 const ACCESS: Access = Access::root(0o600);
 
-fn vendor_data(number: usize) -> String {
-    format!("vendor-data-{number}")
+/// What a data source said, in one file: it is there as a whole or not at all.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    source: Source,
+    /// In base64, as all documents.
+    #[serde(default)]
+    user_data: Option<String>,
+    #[serde(default)]
+    vendor_data: Vec<String>,
 }
 
-/// Keeps what `source` says. The record comes last: with it all is there.
+/// Keeps what `source` says. What another instance included is thrown away.
 ///
 /// # Errors
 /// What writing reports.
 pub fn keep(config: &Tree, source: &Source) -> io::Result<()> {
     let directory = Path::new(SOURCE_DIRECTORY);
-    let record = directory.join(RECORD);
     config.make_directory(directory, Access::root(0o700))?;
-    let json = serde_json::to_vec(source).map_err(io::Error::other)?;
-    let before = config.read(&record, MAX_RECORD_BYTES).ok().flatten();
-    let before = before.and_then(|record| serde_json::from_slice::<Source>(&record).ok());
+    let path = directory.join(RECORD);
+    let before = kept(config).ok().flatten();
     if before.is_some_and(|before| before.instance_id != source.instance_id) {
         forget_included(config)?;
     }
-    let mut files: Vec<(String, Option<&[u8]>)> =
-        vec![(USER_DATA.to_owned(), source.user_data.as_deref())];
-    for number in 0..MOST_VENDOR_DATA {
-        let content = source.vendor_data.get(number).map(Vec::as_slice);
-        files.push((vendor_data(number), content));
-    }
-    for (name, content) in files {
-        let path = directory.join(name);
-        match content {
-            Some(content) => {
-                if config
-                    .read(&path, MAX_DOCUMENT_BYTES as u64)
-                    .ok()
-                    .flatten()
-                    .as_deref()
-                    != Some(content)
-                {
-                    config.write(&path, content, ACCESS)?;
-                }
-            }
-            None => config.remove(&path)?,
-        }
-    }
-    if config
-        .read(&record, MAX_RECORD_BYTES)
-        .ok()
-        .flatten()
-        .as_deref()
-        == Some(json.as_slice())
-    {
+    let vendor_data = source.vendor_data.iter();
+    let record = Record {
+        source: source.clone(),
+        user_data: source.user_data.as_ref().map(|data| STANDARD.encode(data)),
+        vendor_data: vendor_data.map(|data| STANDARD.encode(data)).collect(),
+    };
+    let json = serde_json::to_vec(&record).map_err(io::Error::other)?;
+    let there = config.read(&path, MAX_RECORD_BYTES).ok().flatten();
+    if there.as_deref() == Some(json.as_slice()) {
         return Ok(());
     }
-    config.write(&record, &json, ACCESS)
+    config.write(&path, &json, ACCESS)
 }
 
 /// What was kept; `None` when nothing was.
@@ -86,16 +73,19 @@ pub fn keep(config: &Tree, source: &Source) -> io::Result<()> {
 /// # Errors
 /// What reading reports, or what is wrong with the record.
 pub fn kept(config: &Tree) -> io::Result<Option<Source>> {
-    let directory = Path::new(SOURCE_DIRECTORY);
-    let file = |name: &str| config.read(&directory.join(name), MAX_DOCUMENT_BYTES as u64);
-    let Some(record) = config.read(&directory.join(RECORD), MAX_RECORD_BYTES)? else {
+    let path = Path::new(SOURCE_DIRECTORY).join(RECORD);
+    let Some(record) = config.read(&path, MAX_RECORD_BYTES)? else {
         return Ok(None);
     };
-    let mut source: Source = serde_json::from_slice(&record).map_err(io::Error::other)?;
-    source.user_data = file(USER_DATA)?;
-    for number in 0..MOST_VENDOR_DATA {
-        source.vendor_data.extend(file(&vendor_data(number))?);
-    }
+    let record: Record = serde_json::from_slice(&record).map_err(io::Error::other)?;
+    let unpack = |data: &String| STANDARD.decode(data).map_err(io::Error::other);
+    let mut source = record.source;
+    source.user_data = record.user_data.as_ref().map(unpack).transpose()?;
+    source.vendor_data = record
+        .vendor_data
+        .iter()
+        .map(unpack)
+        .collect::<Result<_, _>>()?;
     Ok(Some(source))
 }
 
@@ -149,6 +139,31 @@ pub fn keep_included(config: &Tree, url: &str, content: Result<&[u8], &str>) -> 
         }
         Err(why) => config.write(&reason, why.as_bytes(), ACCESS),
     }
+}
+
+/// Says that there is something to apply: before it is written, so that a process that ends in between is made up for.
+///
+/// # Errors
+/// What writing reports.
+pub fn keep_news(config: &Tree) -> io::Result<()> {
+    config.write(&Path::new(SOURCE_DIRECTORY).join(NEWS), b"", ACCESS)
+}
+
+/// Whether there is something to apply.
+///
+/// # Errors
+/// What reading reports.
+pub fn has_news(config: &Tree) -> io::Result<bool> {
+    let news = config.read(&Path::new(SOURCE_DIRECTORY).join(NEWS), 0)?;
+    Ok(news.is_some())
+}
+
+/// It is being applied.
+///
+/// # Errors
+/// What removing reports.
+pub fn forget_news(config: &Tree) -> io::Result<()> {
+    config.remove(&Path::new(SOURCE_DIRECTORY).join(NEWS))
 }
 
 /// Throws all documents away that were fetched: another instance's are others.

@@ -154,8 +154,13 @@ impl Machine {
     }
 
     fn start(&self) -> Fetching {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, options: &[&str]) -> Fetching {
         let child = Command::new(env!("CARGO_BIN_EXE_keelson-first-boot"))
             .arg("fetch")
+            .args(options)
             .arg(self.root.path())
             .env("NOTIFY_SOCKET", self.root.path().join("notify.sock"))
             .stderr(Stdio::piped())
@@ -374,6 +379,47 @@ fn a_seed_at_an_address_of_the_command_line_is_read_and_so_is_its_cloud_config()
     assert_eq!(service.was_asked("GET /once"), 1);
     machine.fetch();
     assert_eq!(service.was_asked("GET /once"), 1);
+}
+
+#[test]
+fn what_a_disk_includes_is_fetched_and_no_other_source_is_asked() {
+    if !is_inside(
+        "what_a_disk_includes_is_fetched_and_no_other_source_is_asked",
+        &["169.254.169.254/32"],
+    ) {
+        return;
+    }
+    let service = Service::start("169.254.169.254:80", EC2, None);
+    service.answer("/large", 200, &"x".repeat(2 * 1024 * 1024));
+    let machine = Machine::new("quiet", &[("sys_vendor", "Amazon EC2")]);
+    let user_data = b"#include\nhttp://169.254.169.254/included?secret=1\nhttp://169.254.169.254/large\nhttp://a b/\n";
+    let disk = Source {
+        platform: "nocloud".into(),
+        instance_id: "disk".into(),
+        user_data: Some(user_data.to_vec()),
+        ..Source::default()
+    };
+    stored::keep(&machine.config(), &disk).unwrap();
+    service.answer("/included?secret=1", 404, "");
+    // One that ended in between has left word of it.
+    stored::keep_news(&machine.config()).unwrap();
+    let said = machine.start_with(&["--documents"]).end();
+    assert!(!said.contains("secret"), "{said}");
+    assert_eq!(machine.kept(), Some(disk));
+    assert_eq!(service.was_asked("PUT"), 0);
+    for url in [
+        "http://169.254.169.254/included?secret=1",
+        "http://169.254.169.254/large",
+        "http://a b/",
+    ] {
+        let refused = stored::included(&machine.config(), url);
+        assert!(
+            matches!(refused, Err(Missing::Refused(_))),
+            "{url}: {refused:?}"
+        );
+    }
+    assert_eq!(machine.configured(), 2);
+    assert!(!stored::has_news(&machine.config()).unwrap());
 }
 
 #[test]

@@ -24,6 +24,7 @@ impl Machine {
             write_script(&path.join(name), text, directory.path());
         }
         let instance = Instance {
+            since_boot: String::new(),
             instance_id: "i-1".into(),
             user_data_sha256: String::new(),
             scripts: Some("abc".into()),

@@ -30,14 +30,16 @@ use std::path::Path;
 use keelson_config::CloudConfig;
 use keelson_config::instance::{
     APPEND_DIRECTORY, CONFIG_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, INSTANCE_FILE, Instance,
-    ONCE_SCRIPTS, SCRIPTS_DIRECTORY, USERS_DIRECTORY,
+    NETWORK_FILE, ONCE_SCRIPTS, SCRIPTS_DIRECTORY, SERVICES_DIRECTORY, USERS_DIRECTORY,
 };
+use keelson_config::sources::machine::Platform;
 use keelson_config::sources::{NO_INSTANCE, Source};
 use keelson_config::user_data::Script;
 use keelson_sys::durable::Access;
 use sha2::{Digest, Sha256};
 
 use crate::accounts::{Accounts, Day};
+use crate::metadata;
 use crate::report::Report;
 use crate::state::State;
 
@@ -128,7 +130,7 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
         steps.previous.clear();
         // What cannot be read may be corrected, or the earlier instance come back: nothing is taken away for it.
         if wanted.understood {
-            match forget(context.state, previous.as_ref()) {
+            match forget(context, previous.as_ref()) {
                 Ok(()) => {
                     let other = previous.as_ref().is_some_and(|it| !was_nobody(context, it));
                     start_afresh(context.state, wanted, other, report);
@@ -180,7 +182,10 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
     services::apply(context.state, &wanted.config.services, report);
     settings::apply(context, wanted, is_new, report);
     ssh::apply(context.state, &wanted.config, report);
-    scripts::write_each_boot(context, wanted, report);
+    // Those of an instance that is not whole yet would run again when it is.
+    if !is_new || wanted.understood {
+        scripts::write_each_boot(context, wanted, report);
+    }
     let scripts = match is_new {
         true => scripts::write_instance(context.state, wanted, report),
         false => previous
@@ -200,8 +205,13 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
         is_configured(context, report);
         return outcome;
     }
+    let since_boot = match &previous {
+        Some(previous) if !is_new => previous.since_boot.clone(),
+        _ => context.boot_id.to_owned(),
+    };
     let instance = Instance {
         instance_id: id.clone(),
+        since_boot,
         // The one whose scripts were run.
         user_data_sha256: match previous.filter(|_| !is_new) {
             Some(previous) => previous.user_data_sha256,
@@ -224,6 +234,21 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
     }
     is_configured(context, report);
     outcome
+}
+
+/// Leaves all as it is until the data source is asked, which any network will do for.
+pub(crate) fn wait_for_source(state: &State, platform: &Platform, report: &mut Report) {
+    replace(
+        state,
+        Path::new(NETWORK_FILE),
+        None,
+        Access::root(0o644),
+        report,
+    );
+    let file = metadata::service::file(Some(platform));
+    let path = Path::new(SERVICES_DIRECTORY).join(format!("{}.yml", file.name));
+    let text = Some(file.text.as_bytes());
+    replace(state, &path, text, Access::root(0o644), report);
 }
 
 /// Tells the console that all is there: the file is written whatever it holds, so that the console hears of it each time.
@@ -308,19 +333,24 @@ fn known_instance(state: &State, report: &mut Report) -> Option<Instance> {
 
 /// From here on the machine is no instance, until the new one is whole: an earlier one that came back would miss what is taken
 /// away now. Its users' keys are still to be taken away.
-fn forget(state: &State, previous: Option<&Instance>) -> io::Result<()> {
+fn forget(context: &Context<'_>, previous: Option<&Instance>) -> io::Result<()> {
     let Some(previous) = previous else {
         return Ok(());
     };
     let none = Instance {
         instance_id: String::new(),
+        since_boot: match was_nobody(context, previous) {
+            true => previous.since_boot.clone(),
+            false => String::new(),
+        },
         user_data_sha256: String::new(),
         scripts: None,
         done: BTreeMap::new(),
         keys: previous.keys.clone(),
     };
     let path = Path::new(INSTANCE_FILE);
-    state
+    context
+        .state
         .config
         .write(path, &none.to_json(), Access::root(0o600))
 }
@@ -328,12 +358,8 @@ fn forget(state: &State, previous: Option<&Instance>) -> io::Result<()> {
 /// Whether nobody knew so far, since this very boot, which instance it is: the metadata service answers some time after the
 /// console is there. What was made meanwhile is the instance's own.
 fn was_nobody(context: &Context<'_>, previous: &Instance) -> bool {
-    let configured = context
-        .state
-        .config
-        .read(Path::new(CONFIGURED_FILE), MAX_RECORD_BYTES);
-    let configured = configured.ok().flatten().unwrap_or_default();
-    previous.instance_id == NO_INSTANCE && configured.trim_ascii() == context.boot_id.as_bytes()
+    let is_nobody = [NO_INSTANCE, ""].contains(&previous.instance_id.as_str());
+    is_nobody && previous.since_boot == context.boot_id
 }
 
 /// Takes away what an earlier instance, or an interrupted first boot of this one, has left.

@@ -1,6 +1,7 @@
 //! Documents that user-data, vendor-data and the kernel command line include.
 
-use anyhow::{Context as _, Result};
+use std::io;
+
 use keelson_config::sources::Source;
 use keelson_config::sources::http::Request;
 use keelson_config::sources::machine::Machine;
@@ -15,10 +16,10 @@ use crate::report::Report;
 /// What came of fetching.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Whether there is something that was not there before.
-    pub(super) changed: bool,
     /// Why something is not there that may still come.
     pub(super) missing: Option<String>,
+    /// Why something could not be kept.
+    pub(super) failure: Option<String>,
 }
 
 /// Fetches all that is included, however deeply; what is kept already is fetched again, unless it is for once.
@@ -28,9 +29,8 @@ pub(super) fn fetch(
     machine: &Machine,
     http: &mut Http,
     report: &mut Report,
-) -> Result<Progress> {
+) -> Progress {
     let mut progress = Progress::default();
-    let mut failure = None;
     let mut one = |include: Include<'_>| {
         let kept = stored::included(config, include.url);
         if include.once && kept.is_ok() {
@@ -39,10 +39,10 @@ pub(super) fn fetch(
         match (get(http, include.url), &kept) {
             (Got::Document(content), Ok(before)) if *before == content => return kept,
             (Got::Document(content), _) => {
-                if let Err(error) = stored::keep_included(config, include.url, Ok(&content)) {
-                    failure.get_or_insert(error);
+                if let Err(error) = keep(config, include.url, Ok(&content)) {
+                    let failure = format!("write /state/config/source/fetched: {error}");
+                    progress.failure.get_or_insert(failure);
                 }
-                progress.changed = true;
                 return Ok(content);
             }
             // What was fetched at another time will do.
@@ -51,10 +51,10 @@ pub(super) fn fetch(
             }
             (Got::Refusal(why), Err(Missing::Refused(before))) if why == *before => {}
             (Got::Refusal(why), Err(_)) => {
-                if let Err(error) = stored::keep_included(config, include.url, Err(&why)) {
-                    failure.get_or_insert(error);
+                if let Err(error) = keep(config, include.url, Err(&why)) {
+                    let failure = format!("write /state/config/source/fetched: {error}");
+                    progress.failure.get_or_insert(failure);
                 }
-                progress.changed = true;
                 return Err(Missing::Refused(why));
             }
             (Got::Nothing(why), Err(_)) => {
@@ -72,10 +72,13 @@ pub(super) fn fetch(
     };
     // Applying says what is wrong with it.
     layers::assemble(&inputs, &mut one, &mut Diagnostics::new(""));
-    match failure {
-        Some(error) => Err(error).context("write /state/config/source/fetched"),
-        None => Ok(progress),
-    }
+    progress
+}
+
+/// Keeps what came of a document, which is something to apply.
+fn keep(config: &Tree, url: &str, content: Result<&[u8], &str>) -> io::Result<()> {
+    stored::keep_news(config)?;
+    stored::keep_included(config, url, content)
 }
 
 /// What comes of asking for a document.
@@ -98,16 +101,20 @@ fn get(http: &mut Http, url: &str) -> Got {
     }
     let request = Request {
         url: url.to_owned(),
+        redirects: true,
         ..Request::default()
     };
-    match http.exchange(&request) {
+    // It may be a secret who is asked how.
+    let shown = url.split(['?', '#']).next().unwrap_or(url);
+    match http.try_exchange(&request) {
         Ok(response) => match response.status {
             200..=299 => Got::Document(response.body),
             status @ (400..=407 | 409..=428 | 431..=499) => {
-                Got::Refusal(format!("{url} answers with status {status}"))
+                Got::Refusal(format!("{shown} answers with status {status}"))
             }
-            status => Got::Nothing(format!("{url} answers with status {status}")),
+            status => Got::Nothing(format!("{shown} answers with status {status}")),
         },
-        Err(error) => Got::Nothing(error),
+        Err(failure) if failure.is_permanent => Got::Refusal(failure.why),
+        Err(failure) => Got::Nothing(failure.why),
     }
 }

@@ -33,16 +33,22 @@ impl Http {
 
     /// Carries one question. An error is a sentence for a person: the service was not reached.
     pub(super) fn exchange(&mut self, request: &Request) -> Result<Response, String> {
+        self.try_exchange(request).map_err(|failure| failure.why)
+    }
+
+    /// The same, with word on whether it is worth another try.
+    pub(super) fn try_exchange(&mut self, request: &Request) -> Result<Response, Failure> {
+        let failure = |why: String, is_permanent| Failure { why, is_permanent };
         let answer = match self.carry(request) {
             Ok(answer) => answer,
             Err(error) => {
                 // The next question has a fresh one.
                 self.client = None;
-                return Err(format!("{}: {error:#}", request.url));
+                return Err(failure(format!("{error:#}"), false));
             }
         };
         if let Some(error) = answer["error"].as_str() {
-            return Err(error.to_owned());
+            return Err(failure(error.to_owned(), answer["permanent"] == true));
         }
         let status = answer["status"]
             .as_u64()
@@ -52,7 +58,7 @@ impl Http {
             .and_then(|body| STANDARD.decode(body).ok());
         match (status, body) {
             (Some(status), Some(body)) => Ok(Response { status, body }),
-            _ => Err(format!("{}: {PROGRAM} gives no answer", request.url)),
+            _ => Err(failure(format!("{PROGRAM} gives no answer"), false)),
         }
     }
 
@@ -72,6 +78,7 @@ impl Http {
             "headers": request.headers,
             "body": STANDARD.encode(&request.body),
             "privileged_port": request.privileged_port,
+            "redirects": request.redirects,
         });
         let ends = || format!("{PROGRAM} ends");
         client
@@ -82,6 +89,14 @@ impl Http {
         client.answers.read_line(&mut line).with_context(ends)?;
         serde_json::from_str(&line).with_context(ends)
     }
+}
+
+/// Why there is no answer.
+pub(super) struct Failure {
+    /// A sentence for a person.
+    pub(super) why: String,
+    /// Another try would bring the same.
+    pub(super) is_permanent: bool,
 }
 
 /// The program, as long as it is of use.

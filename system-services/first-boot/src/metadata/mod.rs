@@ -36,14 +36,24 @@ use http::Http;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Where it is: all paths are below `root`, which is `/` but in tests.
-pub(crate) fn run(root: &Path, report: &mut Report) -> Result<()> {
+/// What is to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The data source on the network, and documents.
+    Source,
+    /// Documents that a data source in the machine includes: another one on the network is not asked.
+    Documents,
+}
+
+/// Goes on until all is there. All paths are below `root`, which is `/` but in tests.
+pub(crate) fn run(root: &Path, what: What, report: &mut Report) -> Result<()> {
     let path = root.join(CONFIG_DIRECTORY.trim_start_matches('/'));
     let config = Tree::open(&path).with_context(|| format!("open {}", path.display()))?;
     let mut task = Task {
         config,
         http: Http::new(root),
         machine: machine::read(root),
+        what,
         source: None,
         is_reported: false,
         last_words: String::new(),
@@ -73,6 +83,7 @@ struct Task {
     config: Tree,
     http: Http,
     machine: Machine,
+    what: What,
     /// What the data source says, once it said it.
     source: Option<Source>,
     /// Whether the platform knows that the machine is up.
@@ -83,38 +94,35 @@ struct Task {
 impl Task {
     /// Does what is still to be done.
     fn go_on(&mut self, report: &mut Report) -> Result<()> {
-        let platform = self.machine.platform();
-        if self.source.is_none() {
-            let (source, is_new) = self.ask(platform.as_ref(), report)?;
-            if is_new {
-                report.info(&format!(
-                    "instance `{}`, from {}",
-                    source.instance_id, source.place
-                ));
-                configure()?;
-            }
-            self.source = Some(source);
-        }
-        let source = self.source.clone().unwrap_or_default();
-        let fetched =
-            documents::fetch(&self.config, source, &self.machine, &mut self.http, report)?;
-        if fetched.changed {
-            configure()?;
-        }
+        let platform = match self.what {
+            What::Source => self.machine.platform(),
+            What::Documents => None,
+        };
+        let source = match &self.source {
+            Some(source) => source.clone(),
+            None => self.ask(platform.as_ref(), report)?,
+        };
+        self.source = Some(source.clone());
+        self.apply_news()?;
         if platform == Some(Platform::Azure) && !self.is_reported {
             let http = &mut self.http;
             let mut exchange = |request: &Request| http.exchange(request);
             azure::report_ready(&mut Client::new(&mut exchange)).map_err(anyhow::Error::msg)?;
             self.is_reported = true;
         }
-        match fetched.missing {
+        let fetched = documents::fetch(&self.config, source, &self.machine, &mut self.http, report);
+        self.apply_news()?;
+        match fetched.failure.or(fetched.missing) {
             Some(error) => Err(anyhow::Error::msg(error)),
             None => Ok(()),
         }
     }
 
-    /// What the data source says, and whether that is something new.
-    fn ask(&mut self, platform: Option<&Platform>, report: &mut Report) -> Result<(Source, bool)> {
+    /// What the data source says: asked, or as it is kept.
+    fn ask(&mut self, platform: Option<&Platform>, report: &mut Report) -> Result<Source> {
+        if self.machine.wants_none() {
+            return Ok(Source::default());
+        }
         let kept = stored::kept(&self.config).unwrap_or_else(|error| {
             report.warning(&format!(
                 "read /state/config/source: {error}; it is not used"
@@ -122,8 +130,7 @@ impl Task {
             None
         });
         let Some(platform) = platform else {
-            // A disk has said it.
-            return Ok((kept.unwrap_or_default(), false));
+            return Ok(kept.unwrap_or_default());
         };
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -137,21 +144,34 @@ impl Task {
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("{}: nothing is known yet", platform.name()))?;
         report.diagnostics(diagnostics);
-        let is_new = kept.as_ref()
-            != Some(&Source {
-                random_seed: None,
-                ..source.clone()
-            });
-        if is_new {
+        let known = Source {
+            random_seed: None,
+            ..source.clone()
+        };
+        if kept != Some(known) {
             if let Some(seed) = &source.random_seed {
                 let written = std::fs::write("/dev/urandom", seed);
                 written.unwrap_or_else(|error| {
                     report.warning(&format!("write to /dev/urandom: {error}"))
                 });
             }
-            stored::keep(&self.config, &source).context("write /state/config/source")?;
+            stored::keep_news(&self.config)
+                .and_then(|()| stored::keep(&self.config, &source))
+                .context("write /state/config/source")?;
+            let (id, place) = (&source.instance_id, &source.place);
+            report.info(&format!("instance `{id}`, from {place}"));
         }
-        Ok((source, is_new))
+        Ok(source)
+    }
+
+    /// Has the configuration applied anew when there is something new, whoever wrote it: this process, or one before it.
+    fn apply_news(&self) -> Result<()> {
+        if stored::has_news(&self.config).context("read /state/config/source")? {
+            notify("X_KEELSON_CONFIGURE=1")
+                .context("tell the engine that there is something to apply")?;
+            stored::forget_news(&self.config).context("write /state/config/source")?;
+        }
+        Ok(())
     }
 
     /// Tells what is in the way, once.
@@ -161,12 +181,6 @@ impl Task {
             words.clone_into(&mut self.last_words);
         }
     }
-}
-
-/// Has the configuration applied anew.
-fn configure() -> Result<()> {
-    notify("X_KEELSON_CONFIGURE=1").context("tell the engine that there is something to apply")?;
-    Ok(())
 }
 
 /// What a machine is told on its command line or in its serial number counts before what a disk says.

@@ -6,8 +6,12 @@ use keelson_config::sources::machine::Platform;
 /// Name of the file.
 const NAME: &str = "user-data-metadata";
 
-/// The service's file, for a machine with this data source on the network, or with something to be fetched.
+/// The service's file, for a machine with this data source on the network, or with something to be fetched alone.
 pub(crate) fn file(platform: Option<&Platform>) -> ServiceFile {
+    let what = match platform {
+        Some(_) => "fetch",
+        None => "fetch, --documents",
+    };
     let capabilities = match platform {
         Some(Platform::Scaleway) => {
             "\n    cap_add:\n      - NET_BIND_SERVICE            # Scaleway tells user-data to ports below 1024 alone"
@@ -19,7 +23,7 @@ pub(crate) fn file(platform: Option<&Platform>) -> ServiceFile {
 services:
   metadata:
     image: keelson/first-boot
-    command: [/usr/bin/keelson-first-boot, fetch]
+    command: [/usr/bin/keelson-first-boot, {what}]
     network_mode: host              # the service is at the machine's own network
     read_only: true{capabilities}
     volumes:
@@ -29,6 +33,7 @@ services:
       - /usr/lib/keelson/keelson-image:/usr/bin/keelson-image:ro              # speaks HTTP
       - /run/keelson/network:/run/keelson/network:ro                          # resolv.conf
     restart: on-failure
+    stop_signal: KILL               # it keeps things as a whole or not at all
     mem_limit: 128m
     pids_limit: 8
     x-keelson:

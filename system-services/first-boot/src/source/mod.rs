@@ -4,6 +4,7 @@
 //! both file systems, but `fatfs` refuses small FAT32 volumes that Linux takes, and the ISO 9660 ones bring a FUSE server along or
 //! know no Rock Ridge; a few files need neither.
 //!
+//! - [`firmware`]: credentials in the firmware's tables
 //! - [`disks`]: seeds and config drives on disks
 //! - [`devices`]: the block devices that there are
 //! - [`fat`]: FAT12, FAT16, FAT32 with long names
@@ -14,6 +15,7 @@ mod bytes;
 mod devices;
 pub(crate) mod disks;
 mod fat;
+pub(crate) mod firmware;
 mod iso;
 
 use std::fs::File;

@@ -80,17 +80,21 @@ fn an_earlier_instance_that_comes_back_finds_its_files_again() {
 fn what_was_made_while_nobody_knew_the_instance_is_its_own_in_that_boot_alone() {
     let machine = Machine::new();
     let key = "config/ssh/ssh_host_ed25519_key";
-    let nobody = |boot_id: &str| {
+    let nobody = || {
         machine.boot(NO_INSTANCE, "");
         std::fs::create_dir_all(machine.path("config/ssh")).unwrap();
         std::fs::write(machine.path(key), "secret").unwrap();
-        std::fs::write(machine.path("config/configured"), format!("{boot_id}\n")).unwrap();
     };
-    nobody("boot-1");
+    nobody();
     machine.boot("i-1", "#cloud-config\n{}\n");
     assert_eq!(machine.text(key), "secret");
     // A copy of a machine that never was anybody.
-    nobody("boot-0");
+    nobody();
+    let record = machine
+        .text("config/instance.json")
+        .replace("boot-1", "boot-0");
+    std::fs::write(machine.path("config/instance.json"), record).unwrap();
+    machine.boot(NO_INSTANCE, "");
     machine.boot("i-1", "#cloud-config\n{}\n");
     assert!(!machine.path(key).exists());
 }
