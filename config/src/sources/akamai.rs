@@ -1,11 +1,9 @@
 //! Akamai's (Linode's) metadata service (Akamai documentation, "Overview of the Metadata service").
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value as Json;
 
-use super::Source;
-use super::http::{Client, LINK_LOCAL, Method, Request, found, some, text};
+use super::http::{Client, LINK_LOCAL, Method, Request, first_of, found, some, text};
+use super::{Source, http};
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::yaml;
@@ -20,14 +18,7 @@ const TOKEN_SECONDS: &str = "300";
 /// # Errors
 /// It was not reached, refuses, or says nothing of the instance.
 pub fn fetch(client: &mut Client<'_>, diagnostics: &mut Diagnostics) -> Result<Source, String> {
-    let mut first = None;
-    for base in BASES {
-        match fetch_from(base, client, diagnostics) {
-            Ok(source) => return Ok(source),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.unwrap_or_default())
+    first_of(&BASES, |base| fetch_from(base, client, diagnostics))
 }
 
 fn fetch_from(
@@ -63,16 +54,7 @@ fn fetch_from(
     let keys = yaml::from_json(&Json::from_iter(keys.cloned()), Position::default());
     client.with_header("Accept", "text/plain");
     let user_data = client.get(&format!("{base}/v1/user-data"))?.and_then(some);
-    let user_data = user_data.and_then(|data| match STANDARD.decode(data.trim_ascii()) {
-        Ok(data) => Some(data),
-        Err(error) => {
-            diagnostics.error(
-                None,
-                format!("user-data: not base64: {error}; it is not applied"),
-            );
-            None
-        }
-    });
+    let user_data = user_data.and_then(|data| http::base64("user-data", &data, diagnostics));
     Ok(Source {
         platform: "akamai".to_owned(),
         place: "the metadata service of Akamai".to_owned(),

@@ -1,12 +1,10 @@
 //! Microsoft Azure: its instance metadata service (Azure documentation, "Azure Instance Metadata Service"), and the report to the
 //! platform that the machine is up ("Create a managed image without a provisioning agent"), without which Azure takes it for failed.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
 
-use super::Source;
 use super::http::{Client, LINK_LOCAL, Method, Request, found, text};
+use super::{Source, http};
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::yaml;
@@ -48,17 +46,9 @@ pub fn fetch(client: &mut Client<'_>, diagnostics: &mut Diagnostics) -> Result<S
     let keys = compute["publicKeys"].as_array().into_iter().flatten();
     let keys: Vec<Json> = keys.map(|key| key["keyData"].clone()).collect();
     let keys = yaml::from_json(&Json::from(keys), Position::default());
+    let user_data = text(&compute["userData"]);
     let user_data =
-        text(&compute["userData"]).and_then(|data| match STANDARD.decode(data.trim()) {
-            Ok(data) => Some(data),
-            Err(error) => {
-                diagnostics.error(
-                    None,
-                    format!("userData: not base64: {error}; it is not applied"),
-                );
-                None
-            }
-        });
+        user_data.and_then(|data| http::base64("userData", data.as_bytes(), diagnostics));
     let network = network(&instance["network"], true)
         .and_then(|network| super::synthesised(&network, diagnostics));
     Ok(Source {

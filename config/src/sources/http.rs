@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use crate::diagnostic::Diagnostics;
+
 /// The address that most metadata services listen at (RFC 3927, section 2).
 pub const LINK_LOCAL: &str = "http://169.254.169.254";
 
@@ -125,6 +127,33 @@ pub(super) fn text(json: &Json) -> Option<String> {
         Json::Number(number) => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// The first answer that is one, from several addresses of a service; the first error without.
+pub(super) fn first_of<T>(
+    bases: &[impl AsRef<str>],
+    mut ask: impl FnMut(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    let mut first = None;
+    for base in bases {
+        match ask(base.as_ref()) {
+            Ok(found) => return Ok(found),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| "no address of the service is known".to_owned()))
+}
+
+/// What has to be in base64. What is not is an error, and is not there.
+pub(super) fn base64(what: &str, text: &[u8], diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    let unpacked = base64::engine::general_purpose::STANDARD.decode(text.trim_ascii());
+    unpacked
+        .map_err(|error| {
+            let message = format!("{what}: not base64: {error}; it is not applied");
+            diagnostics.error(None, message);
+        })
+        .ok()
 }
 
 /// Bytes that may be in base64, as some who start machines send them.

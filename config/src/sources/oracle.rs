@@ -1,11 +1,9 @@
 //! Oracle Cloud Infrastructure's metadata service (Oracle documentation, "Getting Instance Metadata").
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value as Json;
 
-use super::Source;
 use super::http::{Client, LINK_LOCAL, text};
+use super::{Source, http};
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::yaml;
@@ -32,17 +30,9 @@ pub fn fetch(client: &mut Client<'_>, diagnostics: &mut Diagnostics) -> Result<S
     let all = found.ok_or("the metadata service has no version that is known")?;
     let id = text(&all["id"]).ok_or("the metadata service names no instance")?;
     let metadata = &all["metadata"];
+    let user_data = text(&metadata["user_data"]);
     let user_data =
-        text(&metadata["user_data"]).and_then(|data| match STANDARD.decode(data.trim()) {
-            Ok(data) => Some(data),
-            Err(error) => {
-                diagnostics.error(
-                    None,
-                    format!("user_data: not base64: {error}; it is not applied"),
-                );
-                None
-            }
-        });
+        user_data.and_then(|data| http::base64("user_data", data.as_bytes(), diagnostics));
     let keys = text(&metadata["ssh_authorized_keys"]).unwrap_or_default();
     let keys = yaml::from_json(&Json::from(keys), Position::default());
     Ok(Source {

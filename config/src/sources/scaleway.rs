@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::Source;
-use super::http::{Client, Request, found, some, text};
+use super::http::{Client, Request, first_of, found, some, text};
 use crate::cloud_config::authorized_keys;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::yaml;
@@ -18,14 +18,7 @@ const KEY_TAG: &str = "AUTHORIZED_KEY=";
 /// # Errors
 /// It was not reached, refuses, or says nothing of the instance.
 pub fn fetch(client: &mut Client<'_>, diagnostics: &mut Diagnostics) -> Result<Source, String> {
-    let mut first = None;
-    for base in BASES {
-        match fetch_from(base, client, diagnostics) {
-            Ok(source) => return Ok(source),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.unwrap_or_default())
+    first_of(&BASES, |base| fetch_from(base, client, diagnostics))
 }
 
 fn fetch_from(

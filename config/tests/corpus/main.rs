@@ -53,7 +53,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 /// Reads user-data with nothing to be fetched and nothing known of the instance.
 fn read(bytes: &[u8], diagnostics: &mut Diagnostics) -> UserData {
     let mut context = Context {
-        fetch: &mut |_| Err(Missing::Pending),
+        fetch: &mut |_| Err(Missing::Refused("nothing is fetched".to_owned())),
         instance: &Value::Null,
     };
     keelson_config::user_data::read(bytes, "user-data", &mut context, diagnostics)
