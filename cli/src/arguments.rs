@@ -1,6 +1,7 @@
 //! The commands.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -42,6 +43,9 @@ pub(crate) enum Top {
     /// The machine's configuration.
     #[command(subcommand)]
     Config(Config),
+    /// The machine's network.
+    #[command(subcommand)]
+    Network(Network),
     /// What runs, what failed and why, how long each service took to start.
     Status,
     /// Where the time of this boot went.
@@ -118,6 +122,34 @@ pub(crate) enum Config {
     },
     /// Applies the configuration at once: all but what runs once an instance.
     Apply,
+}
+
+/// How long something may be tried out.
+fn trial_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let limits = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    match limits.contains(&time) {
+        true => Ok(time),
+        false => Err("from one second to one day".to_owned()),
+    }
+}
+
+/// `keelson network ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// Links, their addresses and where each came from, leases and how long they last, name servers.
+    Status,
+    /// Makes the network what a network-config says, as `keelson config set keelson.network` does.
+    Apply {
+        /// A file; `-` is standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Goes back by itself after so long, unless `keelson network confirm` comes first.
+        #[arg(long, value_name = "TIME", value_parser = trial_time)]
+        confirm: Option<Duration>,
+    },
+    /// Keeps what `apply --confirm` tries out.
+    Confirm,
 }
 
 /// `keelson service ...`.
@@ -249,6 +281,8 @@ pub(crate) enum Command {
     Service(Service),
     /// About the configuration.
     Config(Config),
+    /// About the network.
+    Network(Network),
     /// About the image of a service: its name, and what is done.
     Image(&'static str, OtherImage),
     /// `status`
@@ -271,6 +305,7 @@ impl From<Top> for Command {
             Top::Console(command) => Command::Image("console", command),
             Top::Engine(command) => Command::Image("docker", command),
             Top::Config(command) => Command::Config(command),
+            Top::Network(command) => Command::Network(command),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
             Top::Reboot => Command::Power(Action::Reboot),

@@ -6,6 +6,7 @@
 //! - [`arguments`]: the commands
 //! - [`service`]: everything about services, and the images of two of them: console and user engine
 //! - [`config`]: the machine's configuration
+//! - [`network`]: links and addresses
 //! - [`status`]: the whole system at a glance
 //! - [`boot`]: the time line, as bars or as an SVG picture
 //! - [`power`]: `reboot`, `poweroff`, `halt`, also under their classic names
@@ -18,6 +19,7 @@ mod boot;
 mod client;
 mod config;
 mod failure;
+mod network;
 mod output;
 mod power;
 mod service;
@@ -69,6 +71,7 @@ fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
         Command::Service(command) => service::run(command, output),
         Command::Image(service, switch) => service::switch::run(service, switch, output),
         Command::Config(command) => config::run(command, output),
+        Command::Network(command) => network::run(command, output),
         Command::Status => status::run(output),
         Command::Boot { svg } => boot::run(svg, output),
         Command::Power(action) => power::run(action, output),

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use keelson_config::instance::{CONFIG_DIRECTORY, SET_FILE};
+use keelson_config::network::Network;
 use keelson_config::user_data::Include;
 use keelson_config::yaml::merge::overlay;
 use keelson_config::yaml::{self, Key, Node, Value};
@@ -47,7 +48,17 @@ pub(super) fn set(key: &str, value: &str, output: &mut Output<'_>) -> Result<(),
     let value = yaml::parse(value).map_err(|error| {
         Failure::Usage(format!("the value is not valid YAML: {}", error.message))
     })?;
-    let node = parts.iter().rev().fold(value.root, |node, part| {
+    let node = below(&parts, value.root);
+    check(&node, output)?;
+    change(|layer| match layer {
+        Some(layer) => Some(overlay(layer, node)),
+        None => Some(node),
+    })
+}
+
+/// `value` as that of a key.
+fn below(parts: &[String], value: Node) -> Node {
+    parts.iter().rev().fold(value, |node, part| {
         let position = Position::new(1, 1);
         let key = Key {
             text: part.clone(),
@@ -57,12 +68,45 @@ pub(super) fn set(key: &str, value: &str, output: &mut Output<'_>) -> Result<(),
             position,
             value: Value::Mapping(vec![(key, node)]),
         }
-    });
-    check(&node, output)?;
-    change(|layer| match layer {
-        Some(layer) => Some(overlay(layer, node)),
-        None => Some(node),
     })
+}
+
+/// A layer with `value` as that of a key, and nothing of what it was before.
+fn with(layer: Option<Node>, parts: &[String], value: Node) -> Node {
+    let node = below(parts, value);
+    match layer {
+        Some(mut layer) => {
+            remove(&mut layer, parts);
+            overlay(layer, node)
+        }
+        None => node,
+    }
+}
+
+/// Sets a key to a value, in place of what was set before.
+pub(crate) fn replace(key: &str, value: Node) -> Result<(), Failure> {
+    change(|layer| Some(with(layer, &parts(key), value)))
+}
+
+/// The network that would hold with `value` as that of a key.
+pub(crate) fn network_with(key: &str, value: Node) -> Result<Option<Network>, Failure> {
+    let config = Tree::open(Path::new(CONFIG_DIRECTORY))
+        .map_err(|error| unreadable(CONFIG_DIRECTORY, &error))?;
+    let source = stored::kept(&config)
+        .map_err(|error| unreadable("the data source's last words", &error))?;
+    let text = text_of(&with(layer(&config)?, &parts(key), value));
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let source = source.unwrap_or_default();
+    let mut inputs = stored::inputs(&config, source, &command_line, &mut |_| ());
+    inputs.set = Some((SET_FILE.to_owned(), text.into_bytes()));
+    let mut fetch = |include: Include<'_>| stored::included(&config, include.url);
+    // What is wrong with other layers is not about this one.
+    let mut others = Diagnostics::new("");
+    let assembled = layers::assemble(&inputs, &mut fetch, &mut others);
+    let whole = assembled
+        .root
+        .and_then(|root| CloudConfig::from_node(&root, &mut others));
+    Ok(whole.and_then(|whole| whole.network_with(&inputs.source)))
 }
 
 /// Takes a key out of the layer.
@@ -120,7 +164,7 @@ pub(super) fn merge(file: &Path, output: &mut Output<'_>) -> Result<(), Failure>
 }
 
 /// A document; `-` is standard input.
-pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error: io::Error| Failure::Failed(format!("read {}: {error}", file.display()));
     if file != Path::new("-") {
         return fs::read(file).map_err(failed);
@@ -142,13 +186,10 @@ fn check(node: &Node, output: &mut Output<'_>) -> Result<(), Failure> {
     validate::report(diagnostics.into_sorted(), output)
 }
 
-/// Changes the layer, durably and as a whole.
-fn change(change: impl FnOnce(Option<Node>) -> Option<Node>) -> Result<(), Failure> {
-    let config = Tree::open(Path::new(CONFIG_DIRECTORY))
-        .map_err(|error| unreadable(CONFIG_DIRECTORY, &error))?;
-    let path = Path::new(SET_FILE);
+/// The layer as it is.
+fn layer(config: &Tree) -> Result<Option<Node>, Failure> {
     let found = config
-        .read(path, MAX_DOCUMENT_BYTES as u64)
+        .read(Path::new(SET_FILE), MAX_DOCUMENT_BYTES as u64)
         .map_err(|error| unreadable(SET_FILE, &error))?;
     let mut diagnostics = Diagnostics::new("");
     let layer = found
@@ -161,11 +202,22 @@ fn change(change: impl FnOnce(Option<Node>) -> Option<Node>) -> Result<(), Failu
             "{CONFIG_DIRECTORY}/{message}; correct it first"
         )));
     }
-    let text = match change(layer) {
-        Some(node) => format!("{HEADER}{}", yaml::write(&node)),
+    Ok(layer)
+}
+
+fn text_of(layer: &Node) -> String {
+    format!("{HEADER}{}", yaml::write(layer))
+}
+
+/// Changes the layer, durably and as a whole.
+fn change(change: impl FnOnce(Option<Node>) -> Option<Node>) -> Result<(), Failure> {
+    let config = Tree::open(Path::new(CONFIG_DIRECTORY))
+        .map_err(|error| unreadable(CONFIG_DIRECTORY, &error))?;
+    let text = match change(layer(&config)?) {
+        Some(node) => text_of(&node),
         None => HEADER.to_owned(),
     };
-    let written = config.write(path, text.as_bytes(), ACCESS);
+    let written = config.write(Path::new(SET_FILE), text.as_bytes(), ACCESS);
     written.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => " (use sudo)",

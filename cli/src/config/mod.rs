@@ -24,6 +24,9 @@ use crate::arguments::{Config, Service};
 use crate::failure::Failure;
 use crate::output::Output;
 
+pub(crate) use edit::{network_with, read, replace};
+pub(crate) use validate::report;
+
 /// The service that applies the configuration.
 const APPLIES: &str = "first-boot";
 
@@ -87,7 +90,7 @@ fn assemble() -> Result<(Assembled, Vec<Diagnostic>), Failure> {
     Ok((assembled, diagnostics.into_sorted()))
 }
 
-fn unreadable(what: &str, error: &io::Error) -> Failure {
+pub(crate) fn unreadable(what: &str, error: &io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => " (it may hold secrets: use sudo)",
         io::ErrorKind::NotFound => " (is this a Keelson system?)",

@@ -82,7 +82,7 @@ fn looks_like_network(bytes: &[u8]) -> bool {
 }
 
 /// Shows messages; an error among them is a failure.
-pub(super) fn report(messages: Vec<Diagnostic>, output: &mut Output<'_>) -> Result<(), Failure> {
+pub(crate) fn report(messages: Vec<Diagnostic>, output: &mut Output<'_>) -> Result<(), Failure> {
     let is_error = |message: &&Diagnostic| message.severity == Severity::Error;
     let errors = messages.iter().filter(is_error).count();
     if output.json {

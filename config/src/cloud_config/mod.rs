@@ -91,6 +91,24 @@ pub struct CloudConfig {
 }
 
 impl CloudConfig {
+    /// The network: as the configuration says, or else as the data source does; name servers of `resolv_conf` come first. `None`
+    /// when nobody says anything.
+    pub fn network_with(&self, source: &crate::DataSource) -> Option<Network> {
+        let network = self.network.as_ref().or(source.network.as_ref());
+        let resolver = self.system.resolver.as_ref();
+        if network.is_none() && resolver.is_none() {
+            return None;
+        }
+        // Only name servers are said: every interface still asks DHCP.
+        let mut network = network.cloned().unwrap_or_else(Network::dhcp_everywhere);
+        if let Some(resolver) = resolver {
+            let later = std::mem::replace(&mut network.global_dns, resolver.clone());
+            network.global_dns.servers.extend(later.servers);
+            network.global_dns.search.extend(later.search);
+        }
+        Some(network)
+    }
+
     /// What holds when nothing is asked for.
     pub fn nothing() -> Self {
         CloudConfig {

@@ -6,6 +6,7 @@
 //! - [`model`]: interfaces, addresses, routes
 //! - [`cidr`]: addresses with the length of their network's prefix
 //! - [`version_1`], [`version_2`] (its [`made`] interfaces), [`rancher`]: the three ways to write them
+//! - [`status`]: what the network is; [`trial`]: one that is tried out
 //! - [`values`]: addresses, masks, lists of them
 //! - [`parameters`]: names of settings of bonds and bridges
 
@@ -14,6 +15,8 @@ mod made;
 mod model;
 mod parameters;
 mod rancher;
+pub mod status;
+pub mod trial;
 pub(crate) mod values;
 mod version_1;
 mod version_2;

@@ -49,7 +49,16 @@ pub fn read(files: Files, place: &str, diagnostics: &mut Diagnostics) -> Option<
 
 /// Reads a document `network-config`. What is wrong with it is an error: the machine asks DHCP then.
 pub fn network_config(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<network::Network> {
-    let source = diagnostics.add_source("network-config");
+    network_config_of(bytes, "network-config", diagnostics)
+}
+
+/// The same, of a document that people know as `name`.
+pub fn network_config_of(
+    bytes: &[u8],
+    name: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<network::Network> {
+    let source = diagnostics.add_source(name);
     let Ok(text) = std::str::from_utf8(bytes) else {
         diagnostics.error(None, "not UTF-8 text; nothing of it is applied");
         return None;

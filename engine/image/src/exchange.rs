@@ -70,9 +70,11 @@ enum Answer {
 /// A line is no question, or an answer cannot be written.
 pub(crate) fn exchange(request: &Request) -> anyhow::Result<()> {
     let certificates = certificates(request)?;
-    let config = config(&certificates, 0);
+    let config = config(&certificates, 0, false);
     let plain = config.new_agent();
-    let redirected = self::config(&certificates, MAX_REDIRECTS).new_agent();
+    let redirected = self::config(&certificates, MAX_REDIRECTS, false).new_agent();
+    // Nobody sends those who ask with TLS to somebody without.
+    let secure = self::config(&certificates, MAX_REDIRECTS, true).new_agent();
     let privileged = Agent::with_parts(config.clone(), Privileged, DefaultResolver::default());
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
@@ -80,6 +82,7 @@ pub(crate) fn exchange(request: &Request) -> anyhow::Result<()> {
         let agent = match (question.privileged_port, question.redirects) {
             (true, _) => &privileged,
             (false, false) => &plain,
+            (false, true) if question.url.starts_with("https:") => &secure,
             (false, true) => &redirected,
         };
         let answer = ask(agent, &question).unwrap_or_else(|error| Answer::Unreached {
@@ -153,11 +156,12 @@ fn is_permanent(error: &anyhow::Error) -> bool {
 #[error("the answer is larger than {MAX_BODY_BYTES} bytes")]
 struct TooLarge;
 
-fn config(pem: &[u8], redirects: u32) -> Config {
+fn config(pem: &[u8], redirects: u32, https_only: bool) -> Config {
     let roots = RootCerts::new_with_certs(&authorities(pem));
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(redirects)
+        .https_only(https_only)
         // A service on the link needs no way around.
         .proxy(None)
         .user_agent(concat!("keelson/", env!("CARGO_PKG_VERSION")))

@@ -189,6 +189,32 @@ pub(super) fn a_machine_is_what_all_layers_of_its_configuration_say_and_follows_
             .all(|gone| !links.contains(gone)),
         "{links}"
     );
+    let status = ssh.check("keelson network status")?;
+    ensure!(
+        status.contains("10.0.2.15/24") && status.contains("DHCP from 10.0.2.2"),
+        "{status}"
+    );
+
+    // Another network without this very connection, which nobody confirms; then one that somebody does.
+    let other =
+        "{version: 2, ethernets: {card: {match: {name: \"e*\"}, addresses: [10.0.2.99/24]}}}";
+    ssh.check_within(
+        &format!("echo '{other}' | sudo keelson network apply --confirm 6s && \
+         until ip -br -4 address | grep 10[.]0[.]2[.]99; do sleep 0.2; done && until ip -br -4 address | grep 10[.]0[.]2[.]15; do sleep 0.2; done; ! sudo keelson network confirm"),
+        SCRIPT_DEADLINE,
+    )?;
+    let kept = ssh.check_within(
+        "echo '{version: 2, ethernets: {card: {match: {name: \"e*\"}, dhcp4: true, addresses: [192.0.2.77/24]}}}' | sudo keelson network apply --confirm 60s && \
+         until ip -br -4 address | grep 192[.]0[.]2[.]77; do sleep 0.2; done && sudo keelson network confirm && \
+         sudo keelson config get keelson.network.ethernets.card.addresses; sudo ls /state/config/network; keelson network status",
+        SCRIPT_DEADLINE,
+    )?;
+    ensure!(
+        kept.contains("192.0.2.77/24")
+            && kept.contains("configuration")
+            && !kept.contains("trial.json"),
+        "{kept}"
+    );
     Ok(())
 }
 

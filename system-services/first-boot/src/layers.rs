@@ -23,8 +23,10 @@ pub(crate) fn assemble(
 ) -> Wanted {
     let mut unread = |problem: String| report.error(problem);
     let inputs = stored::inputs(&state.config, source, &machine.command_line, &mut unread);
-    let mut includes = layers::command_line_url(&machine.command_line).is_some();
-    let mut is_whole = true;
+    let url = layers::command_line_url(&machine.command_line);
+    let mut includes = url.is_some();
+    let is_there = |url| stored::included(&state.config, url) != Err(Missing::Pending);
+    let mut is_whole = url.is_none_or(is_there);
     let mut fetch = |include: Include<'_>| {
         includes = true;
         let found = stored::included(&state.config, include.url);

@@ -182,10 +182,8 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
     services::apply(context.state, &wanted.config.services, report);
     settings::apply(context, wanted, is_new, report);
     ssh::apply(context.state, &wanted.config, report);
-    // Those of an instance that is not whole yet would run again when it is.
-    if !is_new || wanted.understood {
-        scripts::write_each_boot(context, wanted, report);
-    }
+    // Those of an instance that is not whole yet would run again when it is; an earlier instance's are not its own.
+    scripts::write_each_boot(context, wanted, !is_new || wanted.understood, report);
     let scripts = match is_new {
         true => scripts::write_instance(context.state, wanted, report),
         false => previous

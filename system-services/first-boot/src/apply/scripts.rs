@@ -26,7 +26,26 @@ const ACCESS: Access = Access::root(0o700);
 type Named = Vec<(String, Vec<u8>)>;
 
 /// Writes the scripts of this boot.
-pub(super) fn write_each_boot(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
+///
+/// Unless they are `due`, there are none.
+pub(super) fn write_each_boot(
+    context: &Context<'_>,
+    wanted: &Wanted,
+    due: bool,
+    report: &mut Report,
+) {
+    let directories = [BOOT_SCRIPTS, ONCE_SCRIPTS];
+    let all = match due {
+        true => [each_boot(wanted), of(wanted, When::Once, "")],
+        false => [Vec::new(), Vec::new()],
+    };
+    for (directory, scripts) in directories.into_iter().zip(all) {
+        let directory = Path::new(SCRIPTS_DIRECTORY).join(directory);
+        write(context.state, &directory, &scripts, report);
+    }
+}
+
+fn each_boot(wanted: &Wanted) -> Named {
     let mut scripts: Named = Vec::new();
     for (number, hook) in wanted.boothooks.iter().enumerate() {
         scripts.push((
@@ -39,10 +58,7 @@ pub(super) fn write_each_boot(context: &Context<'_>, wanted: &Wanted, report: &m
         scripts.push(("01-bootcmd".to_owned(), script.into_bytes()));
     }
     scripts.extend(of(wanted, When::Boot, "10-"));
-    let directory = Path::new(SCRIPTS_DIRECTORY).join(BOOT_SCRIPTS);
-    write(context.state, &directory, &scripts, report);
-    let once = Path::new(SCRIPTS_DIRECTORY).join(ONCE_SCRIPTS);
-    write(context.state, &once, &of(wanted, When::Once, ""), report);
+    scripts
 }
 
 /// Writes the scripts of a new instance; gives the name of their directory when there are any.

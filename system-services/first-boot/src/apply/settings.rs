@@ -7,7 +7,6 @@ use keelson_config::cloud_config::Ntp;
 use keelson_config::instance::{
     CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, TIME_DIRECTORY,
 };
-use keelson_config::network::Network;
 use keelson_sys::durable::Access;
 use serde_json::{Map, Value as Json};
 
@@ -191,27 +190,9 @@ fn docker(context: &Context<'_>, wanted: &Map<String, Json>, report: &mut Report
     }
 }
 
-/// The network: as the configuration says, or else as the data source does; name servers of `resolv_conf` come first.
+/// What the network service reads.
 fn network(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
-    let network = wanted
-        .config
-        .network
-        .as_ref()
-        .or(wanted.source.network.as_ref());
-    let resolver = wanted.config.system.resolver.as_ref();
-    let network = match (network, resolver) {
-        (None, None) => None,
-        (network, resolver) => {
-            // Only name servers are said: every interface still asks DHCP.
-            let mut network = network.cloned().unwrap_or_else(Network::dhcp_everywhere);
-            if let Some(resolver) = resolver {
-                let later = std::mem::replace(&mut network.global_dns, resolver.clone());
-                network.global_dns.servers.extend(later.servers);
-                network.global_dns.search.extend(later.search);
-            }
-            Some(network)
-        }
-    };
+    let network = wanted.config.network_with(&wanted.source);
     let json = network.and_then(|network| serde_json::to_vec_pretty(&network).ok());
     let access = Access::root(0o600);
     replace(

@@ -1,5 +1,6 @@
 //! Documents that user-data, vendor-data and the kernel command line include.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use keelson_config::sources::Source;
@@ -22,21 +23,27 @@ pub(super) struct Progress {
     pub(super) failure: Option<String>,
 }
 
-/// Fetches all that is included, however deeply; what is kept already is fetched again, unless it is for once.
+/// Fetches all that is included, however deeply; what is kept already is fetched again, unless it is for once, or among those that
+/// were `answered` by this process.
 pub(super) fn fetch(
     config: &Tree,
     source: Source,
     machine: &Machine,
     http: &mut Http,
+    answered: &mut BTreeSet<String>,
     report: &mut Report,
 ) -> Progress {
     let mut progress = Progress::default();
     let mut one = |include: Include<'_>| {
         let kept = stored::included(config, include.url);
-        if include.once && kept.is_ok() {
+        if (include.once && kept.is_ok()) || answered.contains(include.url) {
             return kept;
         }
-        match (get(http, include.url), &kept) {
+        let got = get(http, include.url);
+        if !matches!(got, Got::Nothing(_)) {
+            answered.insert(include.url.to_owned());
+        }
+        match (got, &kept) {
             (Got::Document(content), Ok(before)) if *before == content => return kept,
             (Got::Document(content), _) => {
                 if let Err(error) = keep(config, include.url, Ok(&content)) {

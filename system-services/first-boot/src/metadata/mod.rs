@@ -13,6 +13,7 @@ mod documents;
 mod http;
 pub(crate) mod service;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +56,7 @@ pub(crate) fn run(root: &Path, what: What, report: &mut Report) -> Result<()> {
         machine: machine::read(root),
         what,
         source: None,
+        answered: BTreeSet::new(),
         is_reported: false,
         last_words: String::new(),
     };
@@ -86,6 +88,8 @@ struct Task {
     what: What,
     /// What the data source says, once it said it.
     source: Option<Source>,
+    /// Addresses of documents that were answered.
+    answered: BTreeSet<String>,
     /// Whether the platform knows that the machine is up.
     is_reported: bool,
     last_words: String,
@@ -110,7 +114,14 @@ impl Task {
             azure::report_ready(&mut Client::new(&mut exchange)).map_err(anyhow::Error::msg)?;
             self.is_reported = true;
         }
-        let fetched = documents::fetch(&self.config, source, &self.machine, &mut self.http, report);
+        let fetched = documents::fetch(
+            &self.config,
+            source,
+            &self.machine,
+            &mut self.http,
+            &mut self.answered,
+            report,
+        );
         self.apply_news()?;
         match fetched.failure.or(fetched.missing) {
             Some(error) => Err(anyhow::Error::msg(error)),

@@ -3,11 +3,13 @@
 //! - `apply`: makes the machine what configuration and leases say: kernel state, files, host name
 //! - `configuration`: its file, and how a change of it is heard of
 //! - `links`: those that come, change and go
+//! - `status`: what the network is, for those who ask
 //! - `topology`: interfaces that are made, and who is a part of what
 
 mod apply;
 mod configuration;
 mod links;
+mod status;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +27,10 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{Config, Settings};
 use crate::dhcp4::client::{Client, Outcome, Outcomes};
 use crate::dhcp4::lease::{Held, Lease};
+use crate::dhcp4::timer::Timer;
 use crate::kernel::{Kernel, KernelEvent};
 use crate::links::Link;
-use configuration::{changed, read_config, watch};
+use configuration::{changed, read_config, read_trial, watch};
 
 /// Wait before a change that the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -56,6 +59,8 @@ struct Interface {
 
 struct Service {
     config: Config,
+    /// Goes off when what is tried out ends.
+    trial_ends: Timer,
     directories: Directories,
     kernel: Kernel,
     boot_id: String,
@@ -94,7 +99,8 @@ pub async fn run(directories: Directories) -> Result<()> {
     let (interfaces, unfinished) = (BTreeMap::new(), BTreeSet::new());
     let changes = watch(&directories.state);
     let mut service = Service {
-        config: read_config(&directories.state),
+        config: Config::default(),
+        trial_ends: Timer::new().context("making a timer")?,
         links: BTreeMap::new(),
         said: BTreeSet::new(),
         rules: Vec::new(),
@@ -107,12 +113,14 @@ pub async fn run(directories: Directories) -> Result<()> {
         unfinished,
         offered_name: None,
     };
+    service.config = service.wanted_config();
     service.write_files(); // others mount and link to them: they exist from the start
     service.look_at_all_links().await?;
     notify("READY=1").context("telling the supervisor that we are ready")?;
     let mut retry = tokio::time::interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        service.write_status();
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => service.kernel_event(event).await?,
@@ -120,6 +128,7 @@ pub async fn run(directories: Directories) -> Result<()> {
             },
             Some(()) = changed(changes.as_ref()) => service.configure().await?,
             Some((index, outcome)) = outcome_events.recv() => service.outcome(index, outcome).await,
+            _ = service.trial_ends.expired() => service.configure().await?,
             _ = retry.tick(), if !service.unfinished.is_empty() => service.finish().await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -131,9 +140,21 @@ pub async fn run(directories: Directories) -> Result<()> {
 }
 
 impl Service {
+    /// What is tried out, as long as it holds; else what is declared.
+    fn wanted_config(&self) -> Config {
+        let trial = read_trial(&self.directories.state, &self.boot_id);
+        if let Err(error) = self.trial_ends.set(trial.as_ref().map(|(_, end)| *end)) {
+            log!(Error, "set a timer: {error}");
+        }
+        match trial {
+            Some((config, _)) => config,
+            None => read_config(&self.directories.state),
+        }
+    }
+
     /// Takes up another configuration.
     async fn configure(&mut self) -> Result<()> {
-        let config = read_config(&self.directories.state);
+        let config = self.wanted_config();
         if config == self.config {
             return Ok(());
         }

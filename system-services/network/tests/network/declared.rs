@@ -3,6 +3,8 @@
 use std::fs;
 
 use keelson_config::network;
+use keelson_config::network::status::Status;
+use keelson_config::network::trial::{TRIAL_FILE, Trial};
 use keelson_config::{Diagnostics, yaml};
 
 use crate::support::{Lab, SOON};
@@ -248,5 +250,61 @@ fn two_interfaces_change_names() {
             found.and_then(|link| link["address"].as_str().map(str::to_owned))
         };
         of("e1").as_ref() == Some(&first) && of("e0").as_ref() == Some(&second)
+    });
+}
+
+#[test]
+fn what_is_tried_out_ends_by_itself_and_only_in_its_own_boot() {
+    let mut lab = Lab::new();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let now = || {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+        u64::try_from(now.tv_sec()).unwrap()
+    };
+    let one = |address: &str| {
+        format!(
+            "version: 2\nethernets: {{lan: {{match: {{name: e0}}, addresses: [{address}/24]}}}}\n"
+        )
+    };
+    let trial = |lab: &Lab, boot_id: &str, seconds: u64| {
+        let mut diagnostics = Diagnostics::new("network-config");
+        let document = one("10.77.0.31");
+        let root = yaml::parse(&document).unwrap().root;
+        let trial = Trial {
+            boot_id: boot_id.trim().to_owned(),
+            ends_at_s: now() + seconds,
+            network: network::parse(&root, &mut diagnostics).unwrap(),
+            document,
+        };
+        let json = serde_json::to_vec(&trial).unwrap();
+        fs::write(lab.path("state/new"), json).unwrap();
+        fs::rename(lab.path("state/new"), lab.path("state").join(TRIAL_FILE)).unwrap();
+    };
+    lab.declare(&one("10.77.0.30"));
+    // That of an earlier boot is nothing.
+    trial(&lab, "another-boot", 1000);
+    lab.start_service();
+    lab.wait("the declared address", SOON, |lab| {
+        lab.all_addresses().contains("10.77.0.30/24")
+    });
+    assert!(!lab.path("state").join(TRIAL_FILE).exists());
+    trial(&lab, &boot_id, 8);
+    lab.wait("the other address", SOON, |lab| {
+        let addresses = lab.all_addresses();
+        addresses.contains("10.77.0.31/24") && !addresses.contains("10.77.0.30")
+    });
+    lab.wait("the declared address again", SOON, |lab| {
+        let addresses = lab.all_addresses();
+        addresses.contains("10.77.0.30/24") && !addresses.contains("10.77.0.31")
+    });
+    assert!(!lab.path("state").join(TRIAL_FILE).exists());
+    // Those who ask hear it as well.
+    lab.wait("word of it", SOON, |lab| {
+        let status: Status = serde_json::from_str(&lab.read("run/status.json")).unwrap_or_default();
+        let mut links = status.links.iter();
+        links.any(|link| {
+            let addresses: Vec<String> = link.addresses.iter().map(ToString::to_string).collect();
+            link.name == "e0" && link.managed && link.up && addresses == ["10.77.0.30/24"]
+        })
     });
 }

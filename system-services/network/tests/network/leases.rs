@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keelson_config::network::status::Status;
+
 use crate::support::{Lab, SOON, lease_file};
 
 /// T1 and T2 of two and four seconds.
@@ -42,6 +44,15 @@ fn a_lease_gives_address_routes_mtu_names_and_time_servers() {
         "the kernel would remove it by itself: {valid_s}"
     );
     lab.wait("routes", SOON, |lab| lab.routes().contains("172.20.0.0/14"));
+    lab.wait("word of the lease", SOON, |lab| {
+        let status: Status = serde_json::from_str(&lab.read("run/status.json")).unwrap_or_default();
+        let lease = status.links.iter().find_map(|link| link.lease.as_ref());
+        lease.is_some_and(|lease| {
+            lease.address.to_string() == "10.77.0.50/24"
+                && lease.routers == [std::net::Ipv4Addr::new(10, 77, 0, 9)]
+                && lease.ends_at_s.is_some()
+        })
+    });
     let index = lab.client.json("link show dev e0")[0]["ifindex"]
         .as_u64()
         .unwrap();

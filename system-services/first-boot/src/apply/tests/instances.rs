@@ -121,3 +121,29 @@ fn an_instance_is_applied_as_a_whole_when_all_that_it_includes_is_there() {
             .exists()
     );
 }
+
+#[test]
+fn a_layer_of_the_command_line_that_is_still_to_be_fetched_is_a_part_of_the_whole() {
+    let machine = Machine::new();
+    let files = || nocloud::Files {
+        meta_data: Some(b"instance-id: i-1\n".to_vec()),
+        ..nocloud::Files::default()
+    };
+    let line = "ro cloud-config-url=http://h/layer";
+    machine.boot_from(files(), line);
+    assert!(!machine.path("config/instance.json").exists());
+    let layer = b"#cloud-config\nruncmd: [a]\n";
+    stored::keep_included(&machine.state.config, "http://h/layer", Ok(layer)).unwrap();
+    machine.boot_from(files(), line);
+    assert!(machine.text("config/instance.json").contains("scripts"));
+}
+
+#[test]
+fn what_an_instance_runs_at_each_boot_is_not_run_by_the_next_one_that_waits_for_its_own() {
+    let machine = Machine::new();
+    machine.boot("i-1", "#cloud-config\nbootcmd: [a]\n");
+    let bootcmd = machine.path("config/scripts/boot/01-bootcmd");
+    assert!(bootcmd.exists());
+    machine.boot("i-2", "#include\nhttp://h/later\n");
+    assert!(!bootcmd.exists());
+}
