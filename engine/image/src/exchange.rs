@@ -1,5 +1,5 @@
 //! Questions to services that speak HTTP, for programs that do not: JSON lines on standard input, and an answer to each on standard
-//! output. This is the system's one client of HTTP.
+//! output. System services have no other client of HTTP.
 //!
 //! A question is `{"method": "GET", "url": ..., "headers": [[NAME, VALUE]..], "body": BASE64, "privileged_port": false,
 //! "redirects": false}`, of which all but `url` may be left out; an answer is `{"status": 200, "body": BASE64}`, or `{"error": SENTENCE,

@@ -1,5 +1,5 @@
-//! Carries questions to services and brings their answers, through the system's one client of HTTP: `keelson-image exchange`, whose
-//! lines its source describes.
+//! Carries questions to services and brings their answers, through the one client of HTTP that system services have:
+//! `keelson-image exchange`, whose lines its source describes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

@@ -108,11 +108,12 @@ impl Task {
         };
         self.source = Some(source.clone());
         self.apply_news()?;
+        let mut unreported = None;
         if platform == Some(Platform::Azure) && !self.is_reported {
             let http = &mut self.http;
             let mut exchange = |request: &Request| http.exchange(request);
-            azure::report_ready(&mut Client::new(&mut exchange)).map_err(anyhow::Error::msg)?;
-            self.is_reported = true;
+            unreported = azure::report_ready(&mut Client::new(&mut exchange)).err();
+            self.is_reported = unreported.is_none();
         }
         let fetched = documents::fetch(
             &self.config,
@@ -123,7 +124,7 @@ impl Task {
             report,
         );
         self.apply_news()?;
-        match fetched.failure.or(fetched.missing) {
+        match fetched.failure.or(fetched.missing).or(unreported) {
             Some(error) => Err(anyhow::Error::msg(error)),
             None => Ok(()),
         }
