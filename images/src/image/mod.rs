@@ -89,7 +89,10 @@ pub(crate) fn build(
         for package in &packages {
             running.busy_with(&package.name);
             packages::unpack(&packages::archive_path(workspace, package), &tree, |path| {
-                glob::any_matches(&every.drop, path) || glob::any_matches(&content.drop, path)
+                let is_kept = content.keep.is_empty() || glob::any_matches(&content.keep, path);
+                !is_kept
+                    || glob::any_matches(&every.drop, path)
+                    || glob::any_matches(&content.drop, path)
             })?;
         }
         fill(&tree, content, folder, every, programs)

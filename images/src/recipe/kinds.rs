@@ -20,6 +20,9 @@ pub(crate) struct ServiceImage {
     /// Programs of this project, put into `/usr/bin`.
     #[serde(default)]
     pub(crate) programs: Vec<String>,
+    /// Patterns of paths that are taken from the packages; all of them when there are none.
+    #[serde(default)]
+    pub(crate) keep: Vec<String>,
     /// Patterns of paths that are not taken from the packages.
     #[serde(default)]
     pub(crate) drop: Vec<String>,
