@@ -3,6 +3,7 @@
 use crate::root::{cgroups, seed};
 use crate::supervisor::watchdog::Watchdog;
 use crate::{files, kmsg, rescue};
+use anyhow::Context as _;
 use keelson_sys::control::Action;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -11,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::panic::catch_unwind;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,10 @@ const TERM_DEADLINE: Duration = Duration::from_millis(500);
 const KILL_DEADLINE: Duration = Duration::from_millis(1500);
 /// How long unmounting may take.
 const UNMOUNT_DEADLINE: Duration = Duration::from_millis(3500);
+/// As long as data goes to the disks there is patience, but no longer than this many times.
+const UNMOUNT_ROUNDS: u32 = 20;
+/// Where the storage service keeps its swap file.
+const SWAP_FILE: &str = "/state/storage/swap";
 /// Kernel file systems: nothing in them is worth a word when they stay.
 const KERNEL_ONLY: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/"];
 
@@ -30,7 +36,7 @@ pub(crate) fn finish(action: Action, mut watchdog: Option<Watchdog>) -> ! {
     if catch_unwind(end_processes).is_err() {
         kmsg::error("ending processes was cut short by an internal error (see above)");
     }
-    let words = match unmount_within(UNMOUNT_DEADLINE) {
+    let words = match unmount_within(UNMOUNT_DEADLINE, watchdog.as_mut()) {
         Some(left) if left.is_empty() => "everything is unmounted clean".to_owned(),
         Some(left) => format!("still in use: {}", left.join(", ")),
         None => "unmounting did not end (a disk or server that does not answer?)".to_owned(),
@@ -51,18 +57,65 @@ pub(crate) fn finish(action: Action, mut watchdog: Option<Watchdog>) -> ! {
 
 /// Flushes and unmounts on a thread of its own, because a disk that does not answer holds whoever asks it for
 /// ever. `None` when it has not ended in time.
-fn unmount_within(patience: Duration) -> Option<Vec<String>> {
+fn unmount_within(patience: Duration, mut watchdog: Option<&mut Watchdog>) -> Option<Vec<String>> {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .stack_size(256 * 1024)
         .spawn(move || {
             kmsg::tolerate("keep a random seed", seed::save_at_shutdown());
+            end_swapping();
             nix::unistd::sync();
             // Nobody listens any more when the time is up.
             let _ = sender.send(unmount_all());
         });
     kmsg::tolerate("start the thread that unmounts", thread);
-    receiver.recv_timeout(patience).ok()
+    let mut before = u64::MAX;
+    for _ in 0..UNMOUNT_ROUNDS {
+        if let Ok(left) = receiver.recv_timeout(patience) {
+            return Some(left);
+        }
+        // A large slow disk may have much to write; one that does not answer writes nothing.
+        let unwritten = unwritten_kib();
+        if unwritten >= before {
+            return None;
+        }
+        before = unwritten;
+        if let Some(watchdog) = watchdog.as_mut() {
+            watchdog.feed();
+        }
+    }
+    None
+}
+
+/// What is still to be written to disks, in KiB (`Dirty` and `Writeback` of proc_meminfo(5)).
+fn unwritten_kib() -> u64 {
+    let text = files::get("/proc/meminfo").unwrap_or_default();
+    let lines = text.lines().filter_map(|line| {
+        let value = line
+            .strip_prefix("Dirty:")
+            .or_else(|| line.strip_prefix("Writeback:"))?;
+        value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
+    lines.fold(0, u64::saturating_add)
+}
+
+/// A file system with a swap file that is in use cannot be unmounted.
+fn end_swapping() {
+    let swaps = files::get("/proc/swaps").unwrap_or_default();
+    for line in swaps.lines().skip(1) {
+        // The path is that of a container which has ended.
+        let name = line.split_whitespace().next().unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let path = match line.split_whitespace().nth(1) {
+            Some("file") => Path::new(SWAP_FILE).to_owned(),
+            _ => Path::new("/dev").join(name),
+        };
+        kmsg::tolerate(
+            "end swapping",
+            keelson_sys::machine::swap_off(&path)
+                .with_context(|| format!("swapoff {}", path.display())),
+        );
+    }
 }
 
 /// Ends what the engine has left: containers at once, they had their time; then everything else, first with a

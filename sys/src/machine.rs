@@ -1,4 +1,4 @@
-//! Small ioctls of PID 1: the watchdog, the kernel's entropy pool, the loopback interface.
+//! Small calls of PID 1: the watchdog, the kernel's entropy pool, swap, the loopback interface.
 
 use std::fs::File;
 use std::io;
@@ -31,6 +31,20 @@ pub fn set_watchdog_timeout(device: &File, timeout: Duration) -> io::Result<Dura
     // SAFETY: WDIOC_SETTIMEOUT reads and writes one int at the address given.
     unsafe { request::wdioc_settimeout(device.as_raw_fd(), &raw mut seconds) }?;
     Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// Ends swapping to a file or device; what is there goes back to memory.
+///
+/// # Errors
+/// What swapoff(2) reports.
+pub fn swap_off(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is a C string that outlives the call.
+    match unsafe { libc::swapoff(path.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Feeds a seed into the kernel's entropy pool and credits this much of it; `random` is /dev/urandom, open for

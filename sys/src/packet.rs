@@ -9,6 +9,8 @@ pub type Instruction = libc::sock_filter;
 
 /// IPv4, as `open` takes it.
 pub const ETHERTYPE_IPV4: u16 = libc::ETH_P_IP as u16;
+/// IPv6, as `open` takes it.
+pub const ETHERTYPE_IPV6: u16 = libc::ETH_P_IPV6 as u16;
 /// ARP, as `open` takes it.
 pub const ETHERTYPE_ARP: u16 = libc::ETH_P_ARP as u16;
 

@@ -81,9 +81,12 @@ impl Place {
 
 /// A copy of the host's mount, to be attached inside.
 fn open_host_tree(work: &LateMount) -> anyhow::Result<Option<OwnedFd>> {
-    let LateMount::Dev {
+    let (LateMount::Dev {
         source, recursive, ..
-    } = work
+    }
+    | LateMount::Shared {
+        source, recursive, ..
+    }) = work
     else {
         return Ok(None);
     };
@@ -119,7 +122,19 @@ fn attach(tree: &OwnedFd, place: &Path) -> anyhow::Result<()> {
 fn apply(work: &LateMount, tree: Option<&OwnedFd>) -> anyhow::Result<()> {
     match (work, tree) {
         (LateMount::Dev { flags, above, .. }, Some(tree)) => cover_dev(tree, *flags, above),
-        (LateMount::Dev { .. }, None) => Ok(()),
+        (
+            LateMount::Shared {
+                destination, flags, ..
+            },
+            Some(tree),
+        ) => {
+            attach(tree, destination)?;
+            match flags.is_empty() {
+                true => Ok(()),
+                false => remount(destination, *flags),
+            }
+        }
+        (LateMount::Dev { .. } | LateMount::Shared { .. }, None) => Ok(()),
         (
             LateMount::Propagation {
                 destination,

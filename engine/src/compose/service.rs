@@ -303,6 +303,9 @@ pub struct Extension {
     /// What it writes to its root is kept over reboots, unless its image is of the OS image.
     #[serde(default)]
     pub keep_root: bool,
+    /// Defined otherwise by a configuration that is applied, it is started anew at once: its work is what its definition says.
+    #[serde(default)]
+    pub follows: bool,
 }
 
 /// One service, as it stands in the file, with the values of variables in it.

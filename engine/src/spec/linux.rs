@@ -2,6 +2,7 @@
 
 use super::Host;
 use super::devices::{self, Devices};
+use crate::compose::volume::Propagation;
 use crate::compose::{Definition, Namespace, NetworkMode, SecurityOption, Service, Slice};
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -43,6 +44,17 @@ pub fn cgroup_path(definition: &Definition) -> String {
     format!("/{slice}/{}", definition.name)
 }
 
+/// Whether the container hears of later mounts of the host: only where a volume asks for them. The volume's own word is for its
+/// mount.
+fn propagation(definition: &Definition) -> &'static str {
+    let private = [Propagation::Private, Propagation::Rprivate];
+    let mut volumes = definition.service.volumes.iter();
+    match volumes.all(|volume| private.contains(&volume.propagation)) {
+        true => "rprivate",
+        false => "rslave",
+    }
+}
+
 /// Makes the object.
 pub(super) fn build(
     definition: &Definition,
@@ -56,7 +68,7 @@ pub(super) fn build(
         "cgroupsPath": cgroup_path(definition),
         "resources": resources(definition, host, devices, warnings),
         "devices": devices.nodes,
-        "rootfsPropagation": "rprivate",
+        "rootfsPropagation": propagation(definition),
     });
     let sysctls = sysctls(service);
     if !sysctls.is_empty() {

@@ -8,7 +8,7 @@ use super::{Engine, Shared, image};
 use crate::api::{Failure, Reloaded};
 use crate::choices::{Choice, Choices, Pin};
 use crate::compose::load::{ENVIRONMENT, parse, read_environment};
-use crate::compose::{Definition, Loaded, load_all};
+use crate::compose::{Definition, Loaded, Service, load_all};
 use crate::docker::Command;
 use crate::lifecycle::{Event, Lifecycle, Policy, State};
 use crate::options::Options;
@@ -28,6 +28,13 @@ pub(super) fn load(options: &Options) -> Loaded {
     let cycles = graph::refuse_cycles(&mut loaded.definitions);
     loaded.failures.extend(cycles);
     loaded
+}
+
+/// Whether a service that runs by the one runs as the other says: order counts at the start alone.
+fn runs_alike(one: &Service, other: &Service) -> bool {
+    let mut one = one.clone();
+    one.keelson.after.clone_from(&other.keelson.after);
+    one == *other
 }
 
 /// What a service begins with: as it was decided.
@@ -81,8 +88,9 @@ impl Entry {
 }
 
 impl Engine {
-    /// Reads the definitions again. Services that are new are started when `starts`; those that are not defined any
-    /// more are stopped and removed; those that changed run on as they are until their next start. What a file that
+    /// Reads the definitions again. Services that are new are started when `starts`, and those with `x-keelson.follows` that
+    /// changed are started anew; those that are not defined any more are stopped and removed; others that changed run on as they are
+    /// until their next start. What a file that
     /// cannot be read any more defined goes on as it was.
     pub(super) fn reload(&mut self, starts: bool) -> Reloaded {
         self.files = stamps(&self.shared.options);
@@ -129,7 +137,7 @@ impl Engine {
                     self.add_service(definition, starts);
                     reloaded.added.push(name);
                 }
-                Some(entry) if entry.base.service == definition.service => {
+                Some(entry) if runs_alike(&entry.base.service, &definition.service) => {
                     // Its lines may have moved.
                     if !entry.outdated {
                         entry.base = Rc::new(definition);
@@ -137,8 +145,17 @@ impl Engine {
                     }
                 }
                 Some(entry) => {
+                    let follows = starts && definition.service.keelson.follows;
+                    let event = match entry.state() {
+                        State::Waiting | State::Stopped => None,
+                        state if state.is_down() => Some(Event::Start),
+                        _ => Some(Event::Restart),
+                    };
                     entry.redefine(definition);
                     self.listen_as_its_state_says(&name);
+                    if let Some(event) = event.filter(|_| follows) {
+                        self.apply(&name, event);
+                    }
                     reloaded.changed.push(name);
                 }
             }

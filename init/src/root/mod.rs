@@ -34,6 +34,10 @@ pub(crate) fn prepare(options: &Options, timeline: &mut Timeline) {
             keelson_sys::machine::interface_up("lo"),
         );
         kmsg::tolerate("make /run/docker.sock", mounts::link_docker_socket());
+        kmsg::tolerate(
+            "going on without mounts of the configuration",
+            mounts::share(Path::new(STATE)),
+        );
     });
 }
 

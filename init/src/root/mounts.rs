@@ -16,7 +16,7 @@ const STRICT: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
 
-/// Everything stays private, as the kernel makes it: what a container mounts is its own business, and the runtime
+/// All but the state partition stays private, as the kernel makes it: what a container mounts is its own business, and the runtime
 /// asks for propagation where a service needs it.
 const MOUNTS: [Mount; 6] = [
     Mount {
@@ -56,6 +56,18 @@ const MOUNTS: [Mount; 6] = [
         data: "mode=1777,size=10%",
     },
 ];
+
+/// What is mounted below the state partition by one service is seen by those that ask for it (`rshared`, `rslave`).
+pub(super) fn share(state: &Path) -> Result<()> {
+    mount(
+        None::<&str>,
+        state,
+        None::<&str>,
+        MsFlags::MS_SHARED,
+        None::<&str>,
+    )
+    .with_context(|| format!("share mounts below {}", state.display()))
+}
 
 /// The firmware's variables, where there are any: the boot loader leaves its times in them.
 const FIRMWARE_VARIABLES: Mount = Mount {

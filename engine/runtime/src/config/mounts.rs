@@ -3,6 +3,7 @@
 //! - A bind mount at `/dev`: libcontainer would create its device nodes in the *source* and replace its
 //!   `ptmx`. It gets a tmpfs instead, which the real source covers once init waits for its start.
 //! - Propagation (`rprivate`, `rslave` ...) and `ro` at `/dev` are ignored: set afterwards.
+//! - `shared` cannot come of a mount that was cut off from the host's before: the host's own mount is put on top of it.
 //! - Other options that are ignored are refused.
 
 use std::path::{Component, Path, PathBuf};
@@ -25,6 +26,13 @@ pub(crate) enum LateMount {
     Propagation {
         destination: PathBuf,
         propagation: MountPropagationFlags,
+    },
+    /// Covers a mount point with the host's mount, so that mounts travel both ways.
+    Shared {
+        source: PathBuf,
+        destination: PathBuf,
+        recursive: bool,
+        flags: MountFlags,
     },
     /// Makes a mount point read-only.
     ReadOnly { destination: PathBuf },
@@ -99,11 +107,11 @@ const IGNORED: &[&str] = &[
     "dirsync",
     "mand",
     "remount",
-    "shared",
-    "rshared",
     "symfollow",
     "nosymfollow",
 ];
+
+const SHARED: [&str; 2] = ["shared", "rshared"];
 
 /// Checks the mounts, and takes out of them what has to be done later.
 ///
@@ -124,6 +132,9 @@ pub(super) fn take_late(config: &mut Value) -> anyhow::Result<Vec<LateMount>> {
             .to_owned();
         let destination = plain(&place).with_context(|| format!("mount {place:?}"))?;
         check_options(mount).with_context(|| format!("mount {place:?}"))?;
+        if options(mount).any(|option| SHARED.contains(&option)) {
+            late.push(share(mount, &destination).with_context(|| format!("mount {place:?}"))?);
+        }
         for option in options(mount) {
             if let Some(propagation) = propagation(option) {
                 late.push(LateMount::Propagation {
@@ -160,6 +171,35 @@ pub(super) fn take_late(config: &mut Value) -> anyhow::Result<Vec<LateMount>> {
     Ok(late)
 }
 
+/// Has a bind mount made in private, for the host's to cover it.
+fn share(mount: &mut Value, destination: &Path) -> anyhow::Result<LateMount> {
+    if !is_bind(mount) || destination == Path::new("/dev") {
+        bail!("only a bind mount elsewhere than at /dev can be shared");
+    }
+    let source = mount["source"].as_str().context("it has no source")?;
+    let work = LateMount::Shared {
+        source: source.into(),
+        destination: destination.to_owned(),
+        recursive: options(mount).any(|option| option == "rbind"),
+        flags: flags(mount),
+    };
+    let kept = options(mount).filter(|option| !SHARED.contains(option));
+    mount["options"] = kept.collect::<Vec<_>>().into();
+    Ok(work)
+}
+
+/// Those of its options that are flags of a mount point.
+fn flags(mount: &Value) -> MountFlags {
+    let flag = |option: &str| match option {
+        "ro" => MountFlags::RDONLY,
+        "nosuid" => MountFlags::NOSUID,
+        "noexec" => MountFlags::NOEXEC,
+        "nodev" => MountFlags::NODEV,
+        _ => MountFlags::empty(),
+    };
+    options(mount).map(flag).collect()
+}
+
 /// Replaces a bind mount at `/dev` by an empty tmpfs for libcontainer to fill.
 fn cover_dev(mount: &mut Value) -> anyhow::Result<LateMount> {
     let source = PathBuf::from(
@@ -168,15 +208,9 @@ fn cover_dev(mount: &mut Value) -> anyhow::Result<LateMount> {
             .context("mount \"/dev\" has no source")?,
     );
     let recursive = options(mount).any(|option| option == "rbind");
-    let mut flags = MountFlags::empty();
-    for option in options(mount) {
-        match option {
-            "ro" => flags |= MountFlags::RDONLY,
-            "nosuid" => flags |= MountFlags::NOSUID,
-            "noexec" => flags |= MountFlags::NOEXEC,
-            "nodev" => bail!("mount \"/dev\": nodev would make every device useless"),
-            _ => {}
-        }
+    let flags = flags(mount);
+    if flags.contains(MountFlags::NODEV) {
+        bail!("mount \"/dev\": nodev would make every device useless");
     }
     *mount = json!({
         "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"],
@@ -215,7 +249,8 @@ fn check_options(mount: &Value) -> anyhow::Result<()> {
             bail!("option {option:?} is not supported");
         }
         // Other file systems get unknown options from libcontainer and refuse them; a bind mount has none.
-        if is_bind(mount) && !ATTRIBUTES.contains(&option) && propagation(option).is_none() {
+        let is_known = ATTRIBUTES.contains(&option) || SHARED.contains(&option);
+        if is_bind(mount) && !is_known && propagation(option).is_none() {
             bail!("option {option:?} is unknown for a bind mount");
         }
     }
@@ -338,8 +373,8 @@ mod tests {
     fn options_that_would_be_forgotten_are_refused() {
         for (mount, expected) in [
             (
-                json!({ "destination": "/a", "type": "bind", "options": ["rshared"] }),
-                "\"rshared\" is not supported",
+                json!({ "destination": "/a", "type": "tmpfs", "options": ["rshared"] }),
+                "only a bind mount",
             ),
             (
                 json!({ "destination": "/a", "type": "tmpfs", "options": ["sync"] }),

@@ -45,6 +45,12 @@ pub(super) const CASES: &[Case] = &[
         run: inward,
     },
     Case {
+        name: "mounts-below-a-shared-source-reach-the-host",
+        // crun wants the whole root shared for it.
+        needs: &[Need::Keelson],
+        run: outward,
+    },
+    Case {
         name: "a-propagation-with-a-leading-r-is-known",
         needs: &[],
         run: root_propagation,
@@ -218,6 +224,29 @@ fn inward(place: &Workplace) -> anyhow::Result<()> {
         fs::exists(format!("{source}/inside"))?,
         false,
     )
+}
+
+fn outward(place: &Workplace) -> anyhow::Result<()> {
+    let none = None::<&str>;
+    let source = source(place)?;
+    fs::create_dir_all(format!("{source}/below"))?;
+    let bind = Some(source.as_str());
+    mount(bind, source.as_str(), none, MsFlags::MS_BIND, none)?;
+    mount(none, source.as_str(), none, MsFlags::MS_SHARED, none)?;
+    let mut config = place.config("mount -t tmpfs tmpfs /m/below && touch /m/below/inside");
+    let some = ["CAP_SYS_ADMIN"];
+    config["process"]["capabilities"] =
+        json!({ "bounding": some, "effective": some, "permitted": some });
+    config["linux"]["rootfsPropagation"] = "rslave".into();
+    add(
+        &mut config,
+        json!({ "destination": "/m", "type": "bind", "source": source, "options": ["rbind", "rshared"] }),
+    );
+    let ran = place.print(&config);
+    let reached = fs::exists(format!("{source}/below/inside"));
+    umount2(source.as_str(), MntFlags::MNT_DETACH)?;
+    ran?;
+    same("the mount reached the host", reached?, true)
 }
 
 fn root_propagation(place: &Workplace) -> anyhow::Result<()> {
