@@ -22,6 +22,8 @@ pub struct Settings {
     pub set_name: Option<String>,
     /// How it asks DHCP; `None` does not.
     pub dhcp4: Option<DhcpSettings>,
+    /// How it asks DHCPv6, where routers say that there is a server; `None` does not.
+    pub dhcp6: Option<DhcpSettings>,
     /// Addresses of its own.
     pub addresses: Vec<Cidr>,
     /// Routes over it.
@@ -106,6 +108,13 @@ impl DhcpSettings {
     }
 }
 
+impl Settings {
+    /// Whether routers are listened to.
+    pub fn hears_routers(&self, link: &Link) -> bool {
+        link.ethernet && !link.enslaved && self.accept_ra != Some(false)
+    }
+}
+
 impl Config {
     /// What is declared; `None` when nothing is.
     pub fn new(network: Option<Network>) -> Self {
@@ -137,6 +146,7 @@ impl Config {
         let Some(network) = &self.network else {
             let settings = Settings {
                 dhcp4: Some(DhcpSettings::default()),
+                dhcp6: Some(DhcpSettings::default()),
                 ..Settings::default()
             };
             return (wired.then_some(settings), None);
@@ -172,6 +182,7 @@ impl Config {
         }));
         // A part of a VRF has addresses of its own, and its routes are in the VRF's table; so are the VRF's.
         let wants_dhcp = interface.dhcp4 && (controller.is_none() || table.is_some());
+        let wants_dhcp6 = interface.dhcp6 && (controller.is_none() || table.is_some());
         let table = match &interface.kind {
             Kind::Vrf(vrf) => Some(vrf.table),
             _ => table,
@@ -185,6 +196,7 @@ impl Config {
             id: interface.name.clone(),
             set_name: interface.set_name.clone(),
             dhcp4: wants_dhcp.then(|| DhcpSettings::from_overrides(&interface.dhcp4_overrides)),
+            dhcp6: wants_dhcp6.then(|| DhcpSettings::from_overrides(&interface.dhcp6_overrides)),
             addresses: interface.addresses.clone(),
             routes,
             rules: rules.collect(),

@@ -6,6 +6,7 @@
 //! - `matching`: which interface of the configuration a link is
 //! - [`links`]: network interfaces as the kernel describes them; which are wired
 //! - [`dhcp4`]: the DHCPv4 client: codec, state machine, sockets, saved leases
+//! - [`ipv6`]: router advertisements, the DHCPv6 client
 //! - [`ipv4`]: what an interface should look like that has a lease, and what to change to get there; pure
 //! - [`declared`]: the same for what the configuration says
 //! - [`kernel`]: the same over rtnetlink
@@ -20,6 +21,7 @@ pub mod declared;
 pub mod dhcp4;
 pub mod files;
 pub mod ipv4;
+pub mod ipv6;
 pub mod kernel;
 pub mod links;
 #[macro_use]

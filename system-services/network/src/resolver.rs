@@ -10,6 +10,7 @@ use keelson_config::network::Dns;
 use crate::config::DhcpSettings;
 use crate::dhcp4::lease::Lease;
 use crate::files::{self, Durability};
+use crate::ipv6::Told;
 
 const HEADER: &str = "# The network's name servers; written anew when they are others.\n";
 
@@ -53,6 +54,28 @@ impl Findings {
         }
         if settings.use_ntp {
             for server in &lease.time_servers {
+                add(&mut self.time_servers, (*server).into());
+            }
+        }
+    }
+
+    /// Adds what routers and DHCPv6 servers say, as far as it is wanted.
+    pub fn add_told(&mut self, settings: &DhcpSettings, told: &Told) {
+        for address in told.addresses.iter().flatten() {
+            self.add_address(address.address.into());
+        }
+        if settings.use_dns {
+            for server in &told.name_servers {
+                add(&mut self.name_servers, (*server).into());
+            }
+        }
+        if settings.use_domains {
+            for domain in &told.search {
+                add(&mut self.search, domain.clone());
+            }
+        }
+        if settings.use_ntp {
+            for server in &told.time_servers {
                 add(&mut self.time_servers, (*server).into());
             }
         }

@@ -111,7 +111,7 @@ pub fn is_host(address: Ipv4Addr) -> bool {
 }
 
 /// A domain name or host name, lower case, without a dot at the end.
-fn domain_name(bytes: &[u8]) -> Option<String> {
+pub(crate) fn domain_name(bytes: &[u8]) -> Option<String> {
     let end = bytes
         .iter()
         .position(|byte| *byte == 0)

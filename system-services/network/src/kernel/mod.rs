@@ -1,16 +1,18 @@
 //! The kernel's side, over rtnetlink: links and what happens to them, addresses, routes.
 //!
 //! - `declared`: addresses and routes of the configuration
+//! - `ipv6`: addresses by DHCPv6
 //! - `devices`: interfaces that are made, and what is set of any
 //! - `rules`: policy rules
 
 mod declared;
 mod devices;
+mod ipv6;
 mod rules;
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::stream::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol, CacheInfo};
@@ -57,6 +59,8 @@ pub enum KernelEvent {
     LinkGone(u32),
     /// A link's address was removed, by us or by others.
     AddressGone(u32),
+    /// An address is of no use because somebody else has it (RFC 4862 5.4).
+    AddressRefused(u32, Ipv6Addr),
     /// Announcements were lost.
     Lost,
 }
@@ -234,8 +238,17 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<KernelEvent> {
             RouteNetlinkMessage::DelLink(link) if whole(&link) => {
                 Some(KernelEvent::LinkGone(link.header.index))
             }
+            // One that is for good stays where it is.
+            RouteNetlinkMessage::NewAddress(address) => {
+                let index = address.header.index;
+                ipv6::refused(&address).map(|address| KernelEvent::AddressRefused(index, address))
+            }
             RouteNetlinkMessage::DelAddress(address) => {
-                Some(KernelEvent::AddressGone(address.header.index))
+                let index = address.header.index;
+                Some(match ipv6::refused(&address) {
+                    Some(address) => KernelEvent::AddressRefused(index, address),
+                    None => KernelEvent::AddressGone(index),
+                })
             }
             _ => None,
         },

@@ -11,7 +11,19 @@ use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::machine::Start;
 use crate::dhcp4::store::Store;
 use crate::dhcp4::timer;
+use crate::ipv6;
 use crate::links::Link;
+
+impl Interface {
+    /// Nobody is listened to any more, and what was said goes.
+    fn forget_ipv6(&mut self) {
+        self.ipv6 = None;
+        self.told = ipv6::Told {
+            addresses: Some(Vec::new()),
+            ..ipv6::Told::default()
+        };
+    }
+}
 
 impl Service {
     pub(super) async fn link(&mut self, link: Link) {
@@ -37,6 +49,7 @@ impl Service {
                     interface.link.name
                 );
                 (interface.client, interface.held) = (None, None);
+                interface.forget_ipv6();
                 interface.settings = Settings::default();
                 self.reconcile(index).await;
                 self.interfaces.remove(&index);
@@ -55,6 +68,10 @@ impl Service {
             };
             // Routes of the lease are where they were.
             let keeps_dhcp = keeps_dhcp && interface.settings.table == settings.table;
+            let keeps_ipv6 = interface.settings.hears_routers(&link)
+                == settings.hears_routers(&link)
+                && interface.settings.dhcp6.is_some() == settings.dhcp6.is_some();
+            let keeps_dhcp = keeps_dhcp && keeps_ipv6;
             interface.settings = settings;
             interface.link = link.clone();
             if keeps_dhcp {
@@ -63,6 +80,9 @@ impl Service {
                 return self.write_files();
             }
             (interface.client, interface.held) = (None, None);
+            if !keeps_ipv6 {
+                interface.forget_ipv6();
+            }
             let settings = interface.settings.clone();
             self.reconcile(index).await;
             self.interfaces.remove(&index);
@@ -107,6 +127,9 @@ impl Service {
             if let Some(client) = &interface.client {
                 client.set_carrier(link.carrier);
             }
+            if let Some(client) = &interface.ipv6 {
+                client.set_carrier(link.carrier);
+            }
         }
         if !old.up && link.up {
             self.reconcile(index).await; // its routes went when it was taken down
@@ -131,6 +154,9 @@ impl Service {
             former_mtu: None,
             client: None,
             held: None,
+            ipv6: None,
+            generation: 0,
+            told: ipv6::Told::default(),
             settings,
             link: link.clone(),
         };
@@ -141,6 +167,24 @@ impl Service {
                     (interface.client, interface.held) = (Some(client), held);
                 }
                 Err(error) => log!(Error, "{name}: could not start its DHCP client: {error:#}"),
+            }
+        }
+        if interface.settings.hears_routers(&link) {
+            self.generation += 1;
+            interface.generation = self.generation;
+            let setup = ipv6::client::Setup {
+                index,
+                generation: self.generation,
+                name: link.name.clone(),
+                hardware_address: link.hardware_address,
+                dhcp: interface.settings.dhcp6.is_some(),
+            };
+            match ipv6::client::Client::start(setup, self.told.clone()) {
+                Ok(client) => {
+                    client.set_carrier(link.carrier);
+                    interface.ipv6 = Some(client);
+                }
+                Err(error) => log!(Error, "{name}: could not start its IPv6 client: {error:#}"),
             }
         }
         let knows_something = interface.held.is_some()

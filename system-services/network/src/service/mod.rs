@@ -28,6 +28,7 @@ use crate::config::{Config, Settings};
 use crate::dhcp4::client::{Client, Outcome, Outcomes};
 use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::timer::Timer;
+use crate::ipv6::{self, Told};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::links::Link;
 use configuration::{changed, read_config, read_trial, watch};
@@ -53,6 +54,12 @@ struct Interface {
     settings: Settings,
     client: Option<Client>,
     held: Option<Held>,
+    /// Listens to routers and DHCPv6 servers.
+    ipv6: Option<ipv6::client::Client>,
+    /// Which of its clients that is.
+    generation: u64,
+    /// What they say.
+    told: Told,
     /// Its MTU before a lease changed it.
     former_mtu: Option<u32>,
 }
@@ -65,6 +72,9 @@ struct Service {
     kernel: Kernel,
     boot_id: String,
     outcomes: Outcomes,
+    told: ipv6::client::Outcomes,
+    /// Clients of IPv6 that were started.
+    generation: u64,
     /// All links that there are.
     links: BTreeMap<u32, Link>,
     /// Those that are ours to configure.
@@ -93,6 +103,7 @@ pub async fn run(directories: Directories) -> Result<()> {
         Kernel::connect().context("connecting to the kernel's rtnetlink")?;
     let mut connection = tokio::spawn(connection);
     let (outcomes, mut outcome_events) = unbounded_channel();
+    let (told, mut told_events) = unbounded_channel();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("reading the boot's id")?;
     let boot_id = boot_id.trim().to_owned();
@@ -109,6 +120,8 @@ pub async fn run(directories: Directories) -> Result<()> {
         kernel,
         boot_id,
         outcomes,
+        told,
+        generation: 0,
         interfaces,
         unfinished,
         offered_name: None,
@@ -128,6 +141,7 @@ pub async fn run(directories: Directories) -> Result<()> {
             },
             Some(()) = changed(changes.as_ref()) => service.configure().await?,
             Some((index, outcome)) = outcome_events.recv() => service.outcome(index, outcome).await,
+            Some((index, generation, told)) = told_events.recv() => service.told(index, generation, told).await,
             _ = service.trial_ends.expired() => service.configure().await?,
             _ = retry.tick(), if !service.unfinished.is_empty() => service.finish().await,
             _ = terminate.recv() => break,
@@ -200,6 +214,17 @@ impl Service {
                 self.apply_rules().await;
             }
             KernelEvent::AddressGone(index) => self.reconcile(index).await,
+            KernelEvent::AddressRefused(index, address) => {
+                if let Some(interface) = self.interfaces.get_mut(&index) {
+                    // It is not given again before the client has heard of it.
+                    if let Some(addresses) = &mut interface.told.addresses {
+                        addresses.retain(|it| it.address != address);
+                    }
+                    if let Some(client) = &interface.ipv6 {
+                        client.refuse(address);
+                    }
+                }
+            }
             KernelEvent::Lost => {
                 log!(
                     Debug,
@@ -209,6 +234,40 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    async fn told(&mut self, index: u32, generation: u64, told: Told) {
+        let interface = self.interfaces.get_mut(&index);
+        let Some(interface) = interface.filter(|it| it.generation == generation) else {
+            return;
+        };
+        let name = &interface.link.name;
+        let old = std::mem::replace(&mut interface.told, told);
+        let had = |address: &ipv6::lease::Address| {
+            let mut old = old.addresses.iter().flatten();
+            old.any(|it| it.address == address.address)
+        };
+        for address in interface
+            .told
+            .addresses
+            .iter()
+            .flatten()
+            .filter(|it| !had(it))
+        {
+            log!(Info, "{name}: has {} by DHCPv6", address.address);
+        }
+        for server in interface
+            .told
+            .name_servers
+            .iter()
+            .filter(|it| !old.name_servers.contains(it))
+        {
+            log!(Info, "{name}: name server {server}");
+        }
+        if old.addresses != interface.told.addresses {
+            self.reconcile(index).await;
+        }
+        self.write_files();
     }
 
     async fn outcome(&mut self, index: u32, outcome: Outcome) {

@@ -6,6 +6,7 @@
 //! - `support`: the laboratory
 
 mod declared;
+mod ipv6;
 mod leases;
 mod links;
 mod support;
