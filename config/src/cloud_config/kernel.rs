@@ -25,7 +25,7 @@ pub(super) fn services(system: &System) -> Option<ServiceFile> {
                 "cap_add": ["SYS_MODULE"],
                 "volumes": ["/usr/lib/modules:/usr/lib/modules:ro"],
                 "restart": "no",
-                "x-keelson": {"ready": "exit"},
+                "x-keelson": {"ready": "exit", "follows": true},
             }),
         );
     }
@@ -63,7 +63,7 @@ pub(super) fn services(system: &System) -> Option<ServiceFile> {
                 "cap_add": capabilities,
                 "security_opt": ["systempaths=unconfined"],
                 "restart": "no",
-                "x-keelson": {"ready": "exit"},
+                "x-keelson": {"ready": "exit", "follows": true},
             }),
         );
     }

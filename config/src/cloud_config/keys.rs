@@ -34,6 +34,12 @@ pub(super) const APPLIED: &[&str] = &[
     "manage_etc_hosts",
     "preserve_hostname",
     "launch-index",
+    "device_aliases",
+    "disk_setup",
+    "fs_setup",
+    "mount_default_fields",
+    "mounts",
+    "swap",
 ];
 
 const NO_PACKAGES: &str = "there is no package manager; run it in a container instead";
@@ -61,13 +67,13 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("cloud_final_modules", NOT_YET),
     ("cloud_init_modules", NOT_YET),
     ("create_hostname_file", ALREADY),
-    ("device_aliases", NOT_YET),
     ("disable_ec2_metadata", NOT_YET),
-    ("disk_setup", NOT_YET),
-    ("disable_root_opts", NOT_YET),
+    (
+        "disable_root_opts",
+        "root has no keys, unless `disable_root: false` gives it the same as the default user",
+    ),
     ("drivers", NO_PACKAGES),
     ("fan", NO_AGENT),
-    ("fs_setup", NOT_YET),
     ("growpart", ALREADY),
     ("grub_dpkg", OTHER_DISTRIBUTION),
     ("keyboard", NOT_YET),
@@ -78,8 +84,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("merge_how", NOT_YET),
     ("merge_type", NOT_YET),
     ("migrate", OTHER_DISTRIBUTION),
-    ("mount_default_fields", NOT_YET),
-    ("mounts", NOT_YET),
     (
         "network",
         "network settings belong in the file network-config beside user-data",
@@ -115,7 +119,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("ssh_key_console_blacklist", NOT_YET),
     ("ssh_publish_hostkeys", NOT_YET),
     ("ssh_quiet_keygen", ALREADY),
-    ("swap", NOT_YET),
     ("system_info", OTHER_DISTRIBUTION),
     ("ubuntu_advantage", OTHER_DISTRIBUTION),
     ("ubuntu_pro", OTHER_DISTRIBUTION),

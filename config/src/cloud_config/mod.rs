@@ -8,7 +8,9 @@
 //! - [`files`] for `write_files`
 //! - [`commands`] for `runcmd` and `bootcmd`
 //! - [`system`] for the machine's own settings, [`ssh`] for sshd's, [`rancher_docker`] for RancherOS' Docker
+//! - [`proxy`] for a proxy on the way to the world
 //! - [`kernel`] for kernel modules and parameters, as services
+//! - [`storage`] for disks, file systems, swap and mounts, as a service
 //! - [`finish`] for what happens at the end
 //! - [`services`] for `keelson` and `rancher`
 //! - [`keys`] says which top-level keys are applied
@@ -21,9 +23,11 @@ mod groups;
 mod kernel;
 mod keys;
 mod passwords;
+mod proxy;
 mod rancher_docker;
 mod services;
 mod ssh;
+pub mod storage;
 mod system;
 mod user_settings;
 mod users;
@@ -34,6 +38,7 @@ pub use files::{FileSource, Owner, WriteFile};
 pub use finish::{Finish, PhoneHome, Power};
 pub use groups::Group;
 pub use passwords::{PasswordChange, Secret};
+pub use proxy::Proxy;
 pub use services::{ServiceFile, Services};
 pub use ssh::{HostKey, Ssh};
 pub use system::{CaCertificates, Ntp, System};
@@ -209,6 +214,8 @@ impl CloudConfig {
             .services
             .files
             .extend(kernel::services(&config.system));
+        let storage = storage::parse(&top, diagnostics);
+        config.services.files.extend(storage.service());
         config.ssh = ssh::parse(&top, diagnostics);
         config.finish = finish::parse(&top, diagnostics);
         config.network = read_network(&top, diagnostics);

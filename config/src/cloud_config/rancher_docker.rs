@@ -58,7 +58,7 @@ const UNSUPPORTED: [(&str, &str); 18] = [
         "ca_key",
         "keys of an authority do not belong on the machine",
     ),
-    ("environment", "set the proxy with `keelson.network`"),
+    ("environment", "set a proxy with `keelson.proxy`"),
     ("storage_context", FIXED),
     ("exec", FIXED),
     ("config_file", FIXED),

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
+use super::Proxy;
 use super::files::unpack_gzip;
 use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Diagnostics;
@@ -31,6 +32,8 @@ pub struct System {
     pub sysctls: Vec<(String, String)>,
     /// Kernel modules with their parameters.
     pub modules: Vec<String>,
+    /// A proxy on the way to the world.
+    pub proxy: Proxy,
     /// Keys of Docker's `daemon.json`.
     pub docker: Map<String, Json>,
 }
@@ -71,6 +74,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> System {
         system.ca_certificates = ca_certificates(node, diagnostics);
     }
     system.resolver = resolver(top, diagnostics);
+    system.proxy = super::proxy::parse(top, diagnostics);
     if let Some(node) = top.get("random_seed") {
         system.random_seed = random_seed(node, diagnostics);
     }
@@ -86,6 +90,9 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> System {
             continue;
         };
         system.read_machine(name, &fields, diagnostics);
+    }
+    if let Some(proxies) = system.proxy.for_docker() {
+        system.docker.entry("proxies").or_insert(proxies);
     }
     system
 }

@@ -12,6 +12,7 @@
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
 //! * [`services`]: what system services are and may do
+//! * [`storage`]: disks that a configuration asks for
 //! * [`system_containers`]: containers that clients of Docker's API make
 //! * [`system_docker`]: the system engine by Docker's own command line
 //! * [`system_images`]: its images
@@ -30,6 +31,7 @@ pub mod independence;
 pub mod power;
 pub mod power_cut;
 pub mod services;
+pub mod storage;
 pub mod system_containers;
 pub mod system_docker;
 pub mod system_images;
@@ -84,6 +86,8 @@ pub fn all() -> Vec<Test> {
             a_machine_is_who_its_hypervisor_says;
         configuration:
             a_machine_is_what_all_layers_of_its_configuration_say_and_follows_them;
+        storage:
+            disks_are_parted_formatted_and_mounted_where_people_and_applications_see_them;
         services:
             pid_1_is_keelson_init
             the_test_image_has_the_shipped_services_and_its_own_only

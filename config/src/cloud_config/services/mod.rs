@@ -41,6 +41,7 @@ const KEELSON: &[&str] = &[
     "modules",
     "docker",
     "network",
+    "proxy",
     "ssh",
 ];
 /// Keys of RancherOS 1.5 below `rancher` that are not applied.
@@ -59,7 +60,6 @@ const RANCHER: &[(&str, &str)] = &[
     ("formatzero", NOT_YET),
     ("hypervisor_service", NOT_YET),
     ("log", NOT_YET),
-    ("mounts", NOT_YET),
     ("preload_wait", NOT_YET),
     ("registry_auths", NOT_YET),
     (
@@ -90,7 +90,8 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Services
         }
     }
     if let Some(rancher) = fields("rancher", top, diagnostics) {
-        rancher.check(" of `rancher`", KEELSON, RANCHER, diagnostics);
+        let known = [KEELSON, &["mounts"]].concat();
+        rancher.check(" of `rancher`", &known, RANCHER, diagnostics);
         services.read_environment("rancher.environment", &rancher, diagnostics);
         services.read_rancher(&rancher, diagnostics);
     }

@@ -35,6 +35,12 @@ pub(super) fn apply(context: &Context<'_>, wanted: &Wanted, is_new: bool, report
         locale.as_deref().map(str::as_bytes),
         report,
     );
+    let proxy = system.proxy.for_shells();
+    laid(
+        "etc/profile.d/proxy.sh",
+        proxy.as_deref().map(str::as_bytes),
+        report,
+    );
     // In place of the image's own of that name: with no server named, that one stays.
     let names_servers = |ntp: &&Ntp| {
         let lists = [&ntp.servers, &ntp.pools, &ntp.peers];
