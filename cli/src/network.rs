@@ -282,6 +282,10 @@ fn origin(link: &LinkStatus, address: &Cidr, now_s: u64) -> String {
             router.unwrap_or_default()
         );
     }
+    let mut dhcp6 = link.dhcp6.iter();
+    if dhcp6.any(|own| address.address == IpAddr::V6(*own)) {
+        return "DHCPv6".to_owned();
+    }
     if link
         .addresses
         .iter()

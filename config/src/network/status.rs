@@ -1,6 +1,6 @@
 //! What the network is: written by the network service at each change, read by `keelson network status`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct LinkStatus {
     pub addresses: Vec<Cidr>,
     /// Whether it asks for an address with DHCP.
     pub dhcp4: bool,
+    /// Addresses that a DHCPv6 server granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp6: Vec<Ipv6Addr>,
     /// What a DHCP server granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,

@@ -42,6 +42,10 @@ fn status(links: &BTreeMap<u32, Link>, interfaces: &BTreeMap<u32, Interface>) ->
                 .map(|settings| settings.addresses.clone())
                 .unwrap_or_default(),
             dhcp4: settings.is_some_and(|settings| settings.dhcp4.is_some()),
+            dhcp6: interface
+                .and_then(|interface| interface.told.addresses.as_ref())
+                .map(|addresses| addresses.iter().map(|it| it.address).collect())
+                .unwrap_or_default(),
             lease: interface
                 .and_then(|interface| interface.held.as_ref())
                 .map(lease),

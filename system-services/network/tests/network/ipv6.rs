@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keelson_config::network::status::Status;
+
 use crate::support::{Lab, SOON};
 
 /// Addresses by DHCPv6 from 2001:db8:77::50 to ::5f, of two minutes; `flags` is what the router says of them.
@@ -49,6 +51,11 @@ fn an_address_name_servers_and_time_servers_are_had_by_dhcpv6() {
     });
     lab.wait("it is written down", SOON, |lab| {
         lab.read("run/addresses").contains("2001:db8:77::5")
+    });
+
+    lab.wait("word of it", SOON, |lab| {
+        let status: Status = serde_json::from_str(&lab.read("run/status.json")).unwrap_or_default();
+        status.links.iter().any(|link| !link.dhcp6.is_empty())
     });
 
     // A service that starts again asks again; nothing is taken away in between.
