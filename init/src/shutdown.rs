@@ -63,6 +63,8 @@ fn unmount_within(patience: Duration, mut watchdog: Option<&mut Watchdog>) -> Op
         .stack_size(256 * 1024)
         .spawn(move || {
             kmsg::tolerate("keep a random seed", seed::save_at_shutdown());
+            // What is on good disks first: what is swapped out to a bad one may not come back.
+            nix::unistd::sync();
             end_swapping();
             nix::unistd::sync();
             // Nobody listens any more when the time is up.

@@ -22,9 +22,9 @@ const DOWN_DEADLINE: Duration = Duration::from_secs(60);
 const STORAGE: &str = "\
 device_aliases: {hold: /dev/vdc}
 disk_setup:
-  hold: {table_type: gpt, layout: [50, [50, 82]]}
+  hold: {table_type: gpt, layout: [50, [50, 82]], overwrite: true}
 fs_setup:
-- {device: hold.1, filesystem: ext4, label: cargo}
+- {device: hold.1, filesystem: ext4, label: cargo, overwrite: true}
 - {device: hold.2, filesystem: swap}
 - {device: vdd, filesystem: FIRST, partition: auto}
 swap: {filename: /swap.img, size: 32M}

@@ -25,7 +25,6 @@ pub(crate) fn set_up(disk: &Disk, done: &mut Done) -> Result<Outcome> {
     let record = format!("disk {}", disk.device);
     let may_overwrite = disk.overwrite && !done.has(&record);
     let found = probe::content(&device);
-    let is_empty = matches!(&found, Ok(content) if content.is_nothing());
     if !may_overwrite {
         match found {
             Ok(content) if content.is_nothing() && disk.layout != Layout::Remove => {}
@@ -53,7 +52,8 @@ pub(crate) fn set_up(disk: &Disk, done: &mut Done) -> Result<Outcome> {
         let options = ["--quiet", "--no-act", "--force", path];
         program::run("sfdisk", &options, Some(script)).context("it is left as it is")?;
     }
-    if !is_empty {
+    // Also of an empty one: at the next start it is not.
+    if may_overwrite {
         done.add(&record)?;
     }
     let Some(script) = script else {

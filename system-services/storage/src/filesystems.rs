@@ -43,10 +43,8 @@ pub(crate) fn make(wanted: &Filesystem, done: &mut Done) -> Result<Outcome> {
         Ok(content) if is_wanted(wanted, &content) && !(wanted.overwrite && may_overwrite) => {
             return Ok(Outcome::Done(None));
         }
-        Ok(content) if may_overwrite && (wanted.overwrite || is_replaced(wanted, &content)) => {
-            done.add(&record)?;
-        }
-        Err(_) if may_overwrite && wanted.overwrite => done.add(&record)?,
+        Ok(content) if may_overwrite && (wanted.overwrite || is_replaced(wanted, &content)) => {}
+        Err(_) if may_overwrite && wanted.overwrite => {}
         Ok(content) => {
             let what = content.kind.as_deref().or(content.table.as_deref());
             bail!(
@@ -59,6 +57,10 @@ pub(crate) fn make(wanted: &Filesystem, done: &mut Done) -> Result<Outcome> {
     }
     if probe::is_in_use(&device)? {
         bail!("{} is in use; it is left as it is", device.display());
+    }
+    // Also of an empty one: at the next start it is not.
+    if may_overwrite && (wanted.overwrite || wanted.replace.is_some()) {
+        done.add(&record)?;
     }
     format(wanted, &device)?;
     Ok(Outcome::Done(Some(format!(

@@ -24,7 +24,7 @@ mod waiting;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use keelson_config::cloud_config::storage::{Disk, Filesystem, Mount, Plan};
 use keelson_sys::notify::notify;
 
@@ -84,17 +84,16 @@ struct Left<'a> {
     disks: Vec<&'a Disk>,
     filesystems: Vec<&'a Filesystem>,
     mounts: Vec<&'a Mount>,
+    /// Places where something could not be mounted.
+    broken: Vec<String>,
 }
 
 impl<'a> Left<'a> {
     fn of(plan: &'a Plan) -> Self {
-        // By depth, so that what is below another mount is not hidden by it.
         let mut mounts: Vec<&Mount> = plan.mounts.iter().collect();
-        mounts.sort_by_key(|mount| {
-            let target = mount.target.as_deref().unwrap_or_default();
-            target.split('/').count()
-        });
+        mounts.sort_by_key(|mount| mounts::order(mount));
         Left {
+            broken: Vec::new(),
             disks: plan.disks.iter().collect(),
             filesystems: plan.filesystems.iter().collect(),
             mounts,
@@ -126,21 +125,30 @@ impl<'a> Left<'a> {
             is_missing(&what, filesystems::make(filesystem, done), failed)
         });
         let mut missing: Vec<String> = Vec::new();
+        let broken = &mut self.broken;
         self.mounts.retain(|mount| {
             waiting.watch_for(&mount.source);
             let target = mount.target.as_deref();
-            let ended = match target {
+            let ended = if mounts::depends_on(mount, broken) {
+                Err(anyhow!("what it is below could not be mounted"))
+            } else if mounts::depends_on(mount, &missing) {
                 // It would be hidden by what comes later.
-                Some(target) if missing.iter().any(|above| target.starts_with(above)) => {
-                    Ok(Outcome::Missing)
+                Ok(Outcome::Missing)
+            } else {
+                match target {
+                    Some(_) => mounts::mount(mount),
+                    None => swap::device(mount),
                 }
-                Some(_) => mounts::mount(mount),
-                None => swap::device(mount),
             };
+            let is_broken = ended.is_err();
             let what = format!("mounts: {} at {}", mount.source, target.unwrap_or("swap"));
             let is_missing = is_missing(&what, ended, failed);
-            if let Some(target) = target.filter(|_| is_missing) {
-                missing.push(format!("{}/", target.trim_end_matches('/')));
+            if let Some(target) = target {
+                match (is_missing, is_broken) {
+                    (true, _) => missing.push(target.to_owned()),
+                    (_, true) => broken.push(target.to_owned()),
+                    _ => {}
+                }
             }
             is_missing
         });

@@ -12,6 +12,35 @@ use crate::{Outcome, probe, program};
 const ERRORS_LEFT: i32 = 4;
 const NO_DEVICE: [&str; 4] = ["tmpfs", "ramfs", "overlay", "hugetlbfs"];
 
+/// Whether a directory is shown in another place.
+fn is_bind(mount: &Mount) -> bool {
+    let mut options = mount.options.iter();
+    options.any(|option| option == "bind" || option == "rbind")
+}
+
+/// In which order things are mounted: what is below another mount, or shows what is below it, comes after it.
+pub(crate) fn order(mount: &Mount) -> usize {
+    let depth = |path: &str| path.split('/').filter(|part| !part.is_empty()).count();
+    let target = depth(mount.target.as_deref().unwrap_or_default());
+    match is_bind(mount) {
+        true => target.max(depth(&mount.source) + 1),
+        false => target,
+    }
+}
+
+/// Whether it is below one of these places, or shows what is there.
+pub(crate) fn depends_on(mount: &Mount, places: &[String]) -> bool {
+    let source = Some(&mount.source).filter(|_| is_bind(mount));
+    let mut paths = mount.target.iter().chain(source);
+    paths.any(|path| {
+        let mut places = places.iter().map(|place| place.trim_end_matches('/'));
+        places.any(|place| {
+            let rest = path.strip_prefix(place);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    })
+}
+
 /// Mounts it, unless something is mounted there.
 ///
 /// # Errors
@@ -22,10 +51,7 @@ pub(crate) fn mount(mount: &Mount) -> Result<Outcome> {
     if is_mounted(&target)? {
         return Ok(Outcome::Done(None));
     }
-    let is_bind = mount
-        .options
-        .iter()
-        .any(|option| option == "bind" || option == "rbind");
+    let is_bind = is_bind(mount);
     let source = if is_bind {
         let source = place(&mount.source)
             .with_context(|| format!("{} is not there for all", mount.source))?;
@@ -168,6 +194,28 @@ mod tests {
         );
         assert!(is_mounted_in(&more, "/state/data") && is_mounted_in(&more, "/state/data/a b"));
         assert!(!is_mounted_in(&more, "/state/mnt"));
+    }
+
+    #[test]
+    fn what_shows_another_mount_comes_after_it() {
+        let mount = |source: &str, target: &str, options: &[&str]| Mount {
+            source: source.to_owned(),
+            target: Some(target.to_owned()),
+            kind: "auto".to_owned(),
+            options: options.iter().map(|it| (*it).to_owned()).collect(),
+            check: false,
+        };
+        let disk = mount("/dev/vdb", "/mnt/data", &[]);
+        let bind = mount("/mnt/data/d", "/data", &["bind"]);
+        let below = mount("/dev/vdc", "/mnt/data/e", &[]);
+        assert!(order(&disk) < order(&bind) && order(&disk) < order(&below));
+        let missing = ["/mnt/data".to_owned()];
+        assert!(depends_on(&bind, &missing) && depends_on(&below, &missing));
+        assert!(!depends_on(
+            &mount("/dev/vdd", "/mnt/database", &[]),
+            &missing
+        ));
+        assert!(!depends_on(&mount("/mnt/data", "/srv/x", &[]), &missing));
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Waits for devices: nodes and links that udev makes are announced by the file system they are in.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use signal_hook::consts::SIGTERM;
+use signal_hook::flag::register_conditional_shutdown;
 
 const DEV: &str = "/dev";
 
 /// What is waited for.
 pub(crate) struct Waiting {
     inotify: Inotify,
+    /// Nothing is being done that SIGTERM may not end.
+    is_idle: Arc<AtomicBool>,
 }
 
 impl Waiting {
@@ -19,7 +25,9 @@ impl Waiting {
     /// What inotify(7) reports.
     pub(crate) fn new() -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC).context("watch /dev")?;
-        let waiting = Waiting { inotify };
+        let is_idle = Arc::new(AtomicBool::new(false));
+        register_conditional_shutdown(SIGTERM, 0, Arc::clone(&is_idle)).context("await SIGTERM")?;
+        let waiting = Waiting { inotify, is_idle };
         waiting.watch(Path::new(DEV)).context("watch /dev")?;
         Ok(waiting)
     }
@@ -52,7 +60,10 @@ impl Waiting {
     /// # Errors
     /// What inotify(7) reports.
     pub(crate) fn next(&mut self) -> Result<()> {
-        self.inotify.read_events()?;
+        self.is_idle.store(true, Ordering::SeqCst);
+        let events = self.inotify.read_events();
+        self.is_idle.store(false, Ordering::SeqCst);
+        events?;
         Ok(())
     }
 }

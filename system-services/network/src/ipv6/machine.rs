@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::lease::Lease;
+use super::lease::{Address, Lease};
 use super::message::{Kind, Refusal, Reply, Request};
 use crate::dhcp4::random::Random;
 
@@ -418,7 +418,23 @@ impl Machine {
             // It says nothing of them: they hold, and are asked about again (RFC 8415 18.2.10.1).
             return Vec::new();
         }
-        let Some(mut lease) = Lease::from_reply(&reply, now) else {
+        let granted = Lease::from_reply(&reply, now);
+        if let Some(old) = self
+            .lease
+            .as_mut()
+            .filter(|_| is_about_lease && granted.is_none())
+        {
+            let is_taken_back = |address: &Address| {
+                let mut named = reply.addresses.iter();
+                named.any(|(other, _, valid)| *other == address.address && *valid == 0)
+            };
+            old.addresses.retain(|address| !is_taken_back(address));
+            // The others are asked about again.
+            if !old.addresses.is_empty() {
+                return vec![Action::Apply(old.clone())];
+            }
+        }
+        let Some(mut lease) = granted else {
             // All of them are taken back.
             let had = self.lease.take().is_some();
             self.failures += 1;
@@ -454,8 +470,16 @@ impl Machine {
                 self.ask(Kind::Request, Some(reply.server.clone()), addresses, now);
                 self.send_due(now, Vec::new())
             }
-            // Asked again later: the server has a trouble of its own.
-            (_, Refusal::Other(_)) => Vec::new(),
+            // Asked again later: the server has a trouble of its own, or another one has granted it.
+            (_, Refusal::Other(_)) | (Kind::Renew | Kind::Rebind, Refusal::NoAddress) => Vec::new(),
+            (_, Refusal::NoAddress) => {
+                // What is held holds until its end.
+                self.failures += 1;
+                self.begin(Mode::Addresses, now);
+                vec![Action::Report(
+                    "no address by DHCPv6: there is none left".to_owned(),
+                )]
+            }
             _ => {
                 let had = self.lease.take().is_some();
                 self.failures += 1;

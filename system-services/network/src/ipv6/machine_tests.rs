@@ -235,3 +235,29 @@ fn what_comes_to_nothing_again_and_again_is_tried_less_and_less_often() {
     );
     assert!(pauses.iter().all(|pause| *pause <= at(121)), "{pauses:?}");
 }
+
+#[test]
+fn one_address_of_two_that_is_taken_back_leaves_the_other_and_a_server_without_any_leaves_both() {
+    let (mut machine, when) = bound();
+    let (renew, now) = sent(&mut machine, when + at(301)).unwrap();
+    let mut two = reply(&renew, false, (600, 1200));
+    two.addresses
+        .push(("2001:db8::6".parse().unwrap(), 600, 1200));
+    machine.step(Event::Reply(two), now);
+    let (renew, now) = sent(&mut machine, now + at(301)).unwrap();
+    let none = Reply {
+        refusal: Some(Refusal::NoAddress),
+        addresses: Vec::new(),
+        ..reply(&renew, false, (0, 0))
+    };
+    assert!(machine.step(Event::Reply(none), now).is_empty());
+    let actions = machine.step(Event::Reply(reply(&renew, false, (0, 0))), now);
+    let [Action::Apply(lease)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        lease.addresses[0].address,
+        "2001:db8::6".parse::<Ipv6Addr>().unwrap()
+    );
+    assert_eq!(lease.addresses.len(), 1);
+}

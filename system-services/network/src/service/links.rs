@@ -71,10 +71,13 @@ impl Service {
             let keeps_ipv6 = interface.settings.hears_routers(&link)
                 == settings.hears_routers(&link)
                 && interface.settings.dhcp6.is_some() == settings.dhcp6.is_some();
-            let keeps_dhcp = keeps_dhcp && keeps_ipv6;
             interface.settings = settings;
             interface.link = link.clone();
             if keeps_dhcp {
+                if !keeps_ipv6 {
+                    interface.forget_ipv6();
+                    self.start_ipv6(index);
+                }
                 self.set_up(index).await;
                 self.reconcile(index).await;
                 return self.write_files();
@@ -169,28 +172,11 @@ impl Service {
                 Err(error) => log!(Error, "{name}: could not start its DHCP client: {error:#}"),
             }
         }
-        if interface.settings.hears_routers(&link) {
-            self.generation += 1;
-            interface.generation = self.generation;
-            let setup = ipv6::client::Setup {
-                index,
-                generation: self.generation,
-                name: link.name.clone(),
-                hardware_address: link.hardware_address,
-                dhcp: interface.settings.dhcp6.is_some(),
-            };
-            match ipv6::client::Client::start(setup, self.told.clone()) {
-                Ok(client) => {
-                    client.set_carrier(link.carrier);
-                    interface.ipv6 = Some(client);
-                }
-                Err(error) => log!(Error, "{name}: could not start its IPv6 client: {error:#}"),
-            }
-        }
         let knows_something = interface.held.is_some()
             || !interface.settings.addresses.is_empty()
             || !interface.settings.dns.is_empty();
         self.interfaces.insert(index, interface);
+        self.start_ipv6(index);
         self.set_up(index).await;
         if !link.up
             && let Err(error) = self.kernel.bring_up(index).await
@@ -200,6 +186,39 @@ impl Service {
         self.reconcile(index).await;
         if knows_something {
             self.write_files();
+        }
+    }
+
+    /// Listens to routers and asks DHCPv6, where the interface's settings say so.
+    fn start_ipv6(&mut self, index: u32) {
+        let Some(interface) = self.interfaces.get_mut(&index) else {
+            return;
+        };
+        let link = &interface.link;
+        if !interface.settings.hears_routers(link) {
+            return;
+        }
+        self.generation += 1;
+        interface.generation = self.generation;
+        let setup = ipv6::client::Setup {
+            index,
+            generation: self.generation,
+            name: link.name.clone(),
+            hardware_address: link.hardware_address,
+            dhcp: interface.settings.dhcp6.is_some(),
+        };
+        match ipv6::client::Client::start(setup, self.told.clone()) {
+            Ok(client) => {
+                client.set_carrier(link.carrier);
+                interface.ipv6 = Some(client);
+            }
+            Err(error) => {
+                log!(
+                    Error,
+                    "{}: could not start its IPv6 client: {error:#}",
+                    link.name
+                )
+            }
         }
     }
 
