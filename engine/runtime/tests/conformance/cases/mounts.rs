@@ -281,7 +281,7 @@ fn unknown_option(place: &Workplace) -> anyhow::Result<()> {
         ("bind", "rprivat"),
         ("bind", "size=1k"),
         ("tmpfs", "colour=grey"),
-        ("bind", "rshared"),
+        ("tmpfs", "rshared"),
     ] {
         let mut config = place.config("true");
         add(
