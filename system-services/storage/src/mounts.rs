@@ -4,13 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use keelson_config::cloud_config::storage::{Mount, place};
+use keelson_config::cloud_config::storage::{Mount, NO_DEVICE, place};
 
 use crate::{Outcome, probe, program};
 
 /// From this exit status on e2fsck(8) has left errors.
 const ERRORS_LEFT: i32 = 4;
-const NO_DEVICE: [&str; 4] = ["tmpfs", "ramfs", "overlay", "hugetlbfs"];
 
 /// Whether a directory is shown in another place.
 fn is_bind(mount: &Mount) -> bool {

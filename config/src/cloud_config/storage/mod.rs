@@ -9,7 +9,7 @@ mod disks;
 mod mounts;
 
 pub use disks::{Disk, Filesystem, Layout, Partition, Target};
-pub use mounts::{Mount, SwapFile, SwapSize, place};
+pub use mounts::{Mount, NO_DEVICE, SwapFile, SwapSize, place};
 
 use serde::{Deserialize, Serialize};
 

@@ -29,7 +29,7 @@ const NOT_FOR_MOUNT: [&str; 9] = [
     "nofail", "_netdev", "auto", "user", "users", "nouser", "group", "owner", "defaults",
 ];
 /// Kinds that have no device.
-const NO_DEVICE: [&str; 4] = ["tmpfs", "ramfs", "overlay", "hugetlbfs"];
+pub const NO_DEVICE: [&str; 4] = ["tmpfs", "ramfs", "overlay", "hugetlbfs"];
 /// Kinds that need programs and the network.
 const ON_THE_NETWORK: [&str; 8] = [
     "nfs",

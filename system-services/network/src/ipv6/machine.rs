@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::exchange::Exchange;
 use super::lease::{Address, Lease};
 use super::message::{Kind, Refusal, Reply, Request};
 use crate::dhcp4::random::Random;
@@ -59,25 +60,6 @@ pub enum Action {
     Report(String),
 }
 
-/// A question that is asked until it is answered (RFC 8415 15).
-#[derive(Debug, Clone)]
-struct Exchange {
-    kind: Kind,
-    xid: [u8; 3],
-    server: Option<Vec<u8>>,
-    addresses: Vec<Ipv6Addr>,
-    begun: Duration,
-    /// When it is sent next.
-    next: Duration,
-    /// The pause after that.
-    pause: Duration,
-    sent: u32,
-    /// The best offer so far.
-    offer: Option<Reply>,
-    /// When something else is tried.
-    given_up_at: Option<Duration>,
-}
-
 #[derive(Debug, Clone)]
 enum State {
     /// Nobody asked for anything.
@@ -100,16 +82,6 @@ pub struct Machine {
     lease: Option<Lease>,
     /// How often it came to nothing in a row.
     failures: u32,
-}
-
-/// The first pause, the longest, and how often it is sent at most.
-fn timing(kind: Kind) -> (Duration, Duration, Option<u32>) {
-    match kind {
-        Kind::Solicit | Kind::Information => (SECOND, 3600 * SECOND, None),
-        Kind::Request => (SECOND, 30 * SECOND, Some(10)),
-        Kind::Renew | Kind::Rebind => (10 * SECOND, 600 * SECOND, None),
-        Kind::Decline => (SECOND, 8 * SECOND, Some(4)),
-    }
 }
 
 impl Machine {
@@ -227,22 +199,8 @@ impl Machine {
     }
 
     fn ask(&mut self, kind: Kind, server: Option<Vec<u8>>, addresses: Vec<Ipv6Addr>, at: Duration) {
-        let [_, a, b, c] = self.random.next_xid().to_be_bytes();
-        let (first, _, _) = timing(kind);
-        // The first pause of a Solicit is longer than that, so that preferred servers are heard.
-        let jitter = self.random.below(first / 10);
-        self.state = State::Asking(Box::new(Exchange {
-            kind,
-            xid: [a, b, c],
-            server,
-            addresses,
-            begun: at,
-            next: at,
-            pause: first + jitter,
-            sent: 0,
-            offer: None,
-            given_up_at: None,
-        }));
+        let exchange = Exchange::new(kind, server, addresses, at, &mut self.random);
+        self.state = State::Asking(Box::new(exchange));
     }
 
     fn ask_about_lease(&mut self, kind: Kind, now: Duration) {
@@ -328,25 +286,11 @@ impl Machine {
         if exchange.next > now {
             return actions;
         }
-        let (_, longest, most) = timing(exchange.kind);
-        if most.is_some_and(|most| exchange.sent >= most) {
+        if exchange.is_spent() {
             self.begin(Mode::Addresses, now);
             return actions;
         }
-        actions.push(Action::Send(Request {
-            kind: exchange.kind,
-            xid: exchange.xid,
-            elapsed: now.saturating_sub(exchange.begun),
-            server: exchange.server.clone(),
-            addresses: exchange.addresses.clone(),
-        }));
-        exchange.sent += 1;
-        exchange.next = now + exchange.pause;
-        // Twice as long, a tenth more or less.
-        let jitter = self.random.below(exchange.pause / 5);
-        exchange.pause = (exchange.pause * 2 + jitter)
-            .saturating_sub(exchange.pause / 10)
-            .min(longest);
+        actions.push(Action::Send(exchange.send(now, &mut self.random)));
         actions
     }
 

@@ -3,10 +3,12 @@
 //! - [`router`]: router advertisements (RFC 4861) with name servers (RFC 8106)
 //! - [`message`]: DHCPv6 messages (RFC 8415)
 //! - [`machine`]: the DHCPv6 client's states; pure: events and the time go in, actions come out
+//! - `exchange`: a question that is asked until it is answered
 //! - [`lease`]: what a server granted, and for how long
 //! - [`client`]: one task per interface that feeds the machine and carries its actions out
 
 pub mod client;
+mod exchange;
 pub mod lease;
 pub mod machine;
 pub mod message;
