@@ -9,6 +9,7 @@ pub(super) fn parse(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> V
     let Some(items) = yaml::list(what, node, diagnostics) else {
         return Vec::new();
     };
+    yaml::warn_of_nothing(what, node, diagnostics);
     let mut commands = Vec::new();
     let mut understood = true;
     for item in items {

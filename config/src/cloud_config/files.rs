@@ -60,6 +60,7 @@ pub(super) fn parse(node: &Node, diagnostics: &mut Diagnostics) -> Vec<WriteFile
     let Some(items) = yaml::list("write_files", node, diagnostics) else {
         return Vec::new();
     };
+    yaml::warn_of_nothing("write_files", node, diagnostics);
     let mut left = MAX_FILE_BYTES;
     let mut files = Vec::new();
     for item in items {
@@ -109,10 +110,8 @@ fn parse_file(item: &Node, left: u64, diagnostics: &mut Diagnostics) -> Option<W
         diagnostics.error(path_node.position, message);
         return None;
     }
-    let encoding = fields
-        .get("encoding")
-        .and_then(|node| yaml::string("encoding", node, diagnostics));
-    let content = parse_content(&path, &fields, (encoding.as_deref(), left), diagnostics)?;
+    let packing = packing(&path, &fields, diagnostics);
+    let content = parse_content(&path, &fields, (packing, left), diagnostics)?;
     let mut flag = |name: &str| {
         fields
             .get(name)
@@ -176,10 +175,40 @@ fn parse_source(node: &Node, diagnostics: &mut Diagnostics) -> Option<FileSource
     })
 }
 
+/// How the content is packed.
+#[derive(Clone, Copy, Default)]
+struct Packing {
+    base64: bool,
+    gzip: bool,
+}
+
+fn packing(path: &str, fields: &Fields<'_>, diagnostics: &mut Diagnostics) -> Packing {
+    let packed = |base64, gzip| Packing { base64, gzip };
+    let Some(node) = fields.get("encoding") else {
+        return Packing::default();
+    };
+    let encoding = yaml::string("encoding", node, diagnostics).unwrap_or_default();
+    match encoding.trim().to_ascii_lowercase().as_str() {
+        "text/plain" | "" => Packing::default(),
+        "b64" | "base64" => packed(true, false),
+        "gz" | "gzip" => packed(false, true),
+        "gz+b64" | "gz+base64" | "gzip+b64" | "gzip+base64" | "b64+gz" | "base64+gzip" => {
+            packed(true, true)
+        }
+        other => {
+            let message = format!(
+                "write_files: encoding `{other}` of {path} is unknown; the content is written as it stands"
+            );
+            diagnostics.warning(node.position, message);
+            Packing::default()
+        }
+    }
+}
+
 fn parse_content(
     path: &str,
     fields: &Fields<'_>,
-    (encoding, left): (Option<&str>, u64),
+    (Packing { base64, gzip }, left): (Packing, u64),
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<u8>> {
     let Some(node) = fields.get("content") else {
@@ -199,30 +228,6 @@ fn parse_content(
             .map_err(|error| failed("base64", error))
             .ok()?;
     }
-    let (base64, gzip) = match encoding
-        .map(|name| name.trim().to_ascii_lowercase())
-        .as_deref()
-    {
-        None | Some("text/plain" | "") => (false, false),
-        Some("b64" | "base64") => (true, false),
-        Some("gz" | "gzip") => (false, true),
-        Some("gz+b64" | "gz+base64" | "gzip+b64" | "gzip+base64" | "b64+gz" | "base64+gzip") => {
-            (true, true)
-        }
-        Some(other) => {
-            let message = format!(
-                "write_files: encoding `{other}` of {path} is unknown; the content is written as it stands"
-            );
-            diagnostics.warning(node.position, message);
-            (false, false)
-        }
-    };
-    let mut failed = |what: &str, why: String| {
-        diagnostics.error(
-            node.position,
-            format!("write_files: content of {path} is not {what}: {why}; it is not written"),
-        );
-    };
     if base64 {
         bytes = unpack_base64(&bytes)
             .map_err(|error| failed("base64", error))

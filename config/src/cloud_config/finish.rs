@@ -88,6 +88,11 @@ fn phone_home(node: &Node, diagnostics: &mut Diagnostics) -> Option<PhoneHome> {
         && !matches!(&node.value, Value::Scalar(Scalar { text, .. }) if text == "all")
     {
         post = yaml::strings("phone_home.post", node, diagnostics);
+        if matches!(node.value, Value::Scalar(_)) && !node.is_null() {
+            let message =
+                "phone_home.post: expected a list, or `all`; it is taken as a list of one";
+            diagnostics.warning(node.position, message);
+        }
         post.retain(|name| {
             let known = TOLD.contains(&name.as_str());
             if !known {
@@ -130,11 +135,12 @@ fn power(node: &Node, diagnostics: &mut Diagnostics) -> Option<Power> {
     let mut delay = 0;
     if let Some(node) = fields.get("delay") {
         let text = yaml::string("power_state.delay", node, diagnostics).unwrap_or_default();
-        match text.trim_start_matches('+') {
+        match text.strip_prefix('+').unwrap_or(&text) {
             "now" | "" => {}
+            // `parse` would take another sign.
             minutes => match minutes.parse() {
-                Ok(minutes) => delay = minutes,
-                Err(_) => {
+                Ok(minutes) if !text.starts_with("++") => delay = minutes,
+                _ => {
                     let message = format!(
                         "power_state.delay: `{text}` is not `now` and no minutes (+5); it is not applied"
                     );

@@ -36,8 +36,15 @@ fn collect_groups(node: &Node, groups: &mut Vec<Group>, diagnostics: &mut Diagno
             .iter()
             .for_each(|item| collect_groups(item, groups, diagnostics)),
         Value::Mapping(entries) => {
-            for (key, members) in entries {
-                let members = yaml::strings("groups", members, diagnostics);
+            for (key, node) in entries {
+                let members = yaml::strings("groups", node, diagnostics);
+                if members
+                    .iter()
+                    .any(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_digit()))
+                {
+                    let message = format!("groups.{}: a user is named, not numbered", key.text);
+                    diagnostics.warning(node.position, message);
+                }
                 let members = members
                     .iter()
                     .flat_map(|text| text.split(','))

@@ -87,6 +87,8 @@ pub struct CloudConfig {
     pub system: System,
     /// sshd's.
     pub ssh: Ssh,
+    /// Disks, file systems, swap and mounts.
+    pub storage: storage::Plan,
     /// `keelson.network` or `rancher.network`.
     pub network: Option<Network>,
     /// What happens when all is applied.
@@ -214,8 +216,8 @@ impl CloudConfig {
             .services
             .files
             .extend(kernel::services(&config.system));
-        let storage = storage::parse(&top, diagnostics);
-        config.services.files.extend(storage.service());
+        config.storage = storage::parse(&top, diagnostics);
+        config.services.files.extend(config.storage.service());
         config.ssh = ssh::parse(&top, diagnostics);
         config.finish = finish::parse(&top, diagnostics);
         config.network = read_network(&top, diagnostics);
@@ -240,6 +242,13 @@ impl CloudConfig {
             .get("prefer_fqdn_over_hostname")
             .and_then(|node| yaml::boolean("prefer_fqdn_over_hostname", node, diagnostics))
             .unwrap_or(false);
+        if let Some(node) = top.get("manage_etc_hosts")
+            && !matches!(&node.value, Value::Scalar(scalar)
+                if scalar.as_bool().is_some() || ["localhost", "template"].contains(&scalar.text.as_str()))
+        {
+            let message = "manage_etc_hosts: expected true, false or `localhost`; /etc/hosts names this machine";
+            diagnostics.warning(node.position, message);
+        }
         (self.hostname, self.fqdn) = host_names(hostname, fqdn);
         if prefer_fqdn && self.fqdn.is_some() {
             self.hostname.clone_from(&self.fqdn);

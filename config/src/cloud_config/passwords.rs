@@ -126,9 +126,9 @@ pub(super) fn parse_chpasswd(node: &Node, config: &mut CloudConfig, diagnostics:
                         secret: secret(password.to_owned()),
                     })
                 }
-                _ => diagnostics.error(
+                _ => diagnostics.warning(
                     node.position,
-                    "chpasswd.list: expected lines of name:password",
+                    "chpasswd.list: expected lines of name:password; one is left out",
                 ),
             }
         }
@@ -168,6 +168,12 @@ fn parse_change(
         .and_then(|node| yaml::string("chpasswd.users.type", node, diagnostics));
     let kind = kind.as_deref().unwrap_or("hash");
     if kind == "RANDOM" {
+        if let Some(node) = fields.get("password") {
+            let message = format!(
+                "chpasswd.users: user `{name}` gets a password that is made up (`type: RANDOM`), not this one"
+            );
+            diagnostics.warning(node.position, message);
+        }
         return Some(PasswordChange {
             name,
             secret: Secret::Random,

@@ -226,7 +226,16 @@ fn ntp(node: &Node, diagnostics: &mut Diagnostics) -> Option<Ntp> {
         let Some(node) = fields.get(key) else {
             return Vec::new();
         };
-        let mut hosts = yaml::strings(&format!("ntp.{key}"), node, diagnostics);
+        let given = yaml::strings(&format!("ntp.{key}"), node, diagnostics);
+        let mut hosts: Vec<String> = Vec::new();
+        for host in given {
+            if hosts.contains(&host) {
+                let message = format!("ntp.{key}: `{host}` stands there twice");
+                diagnostics.warning(node.position, message);
+            } else {
+                hosts.push(host);
+            }
+        }
         hosts.retain(|host| {
             let good = names::is_host(host.trim_end_matches('.'))
                 || host.parse::<std::net::IpAddr>().is_ok();
@@ -261,6 +270,7 @@ fn ca_certificates(node: &Node, diagnostics: &mut Diagnostics) -> CaCertificates
         &[],
         diagnostics,
     );
+    yaml::warn_of_nothing("ca_certs", node, diagnostics);
     let only = fields
         .get("remove_defaults")
         .and_then(|node| yaml::boolean("ca_certs.remove_defaults", node, diagnostics));
@@ -303,6 +313,18 @@ fn resolver(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Dns> {
         &other,
         diagnostics,
     );
+    for key in ["nameservers", "searchdomains", "domain"] {
+        let Some(node) = fields.get(key) else {
+            continue;
+        };
+        let is_list = matches!(node.value, Value::Sequence(_));
+        if is_list == (key == "domain") && !node.is_null() {
+            let expected = if is_list { "one domain" } else { "a list" };
+            let message =
+                format!("resolv_conf.{key}: expected {expected}; it is taken all the same");
+            diagnostics.warning(node.position, message);
+        }
+    }
     let mut dns = Dns::default();
     let search = fields.get("searchdomains").or_else(|| fields.get("domain"));
     values::dns(&mut dns, fields.get("nameservers"), search, diagnostics);
@@ -325,17 +347,22 @@ fn random_seed(node: &Node, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
         &other,
         diagnostics,
     );
-    let data = fields.get("data")?;
-    let text = yaml::string("random_seed.data", data, diagnostics)?;
     let encoding = fields
         .get("encoding")
         .and_then(|node| yaml::string("random_seed.encoding", node, diagnostics));
+    let known = ["raw", "", "b64", "base64", "gz", "gzip"];
+    if let Some(other) = encoding.as_deref().filter(|name| !known.contains(name)) {
+        let message = format!("random_seed: the encoding `{other}` is unknown; it is left out");
+        diagnostics.error(node.position, message);
+        return None;
+    }
+    let data = fields.get("data")?;
+    let text = yaml::string("random_seed.data", data, diagnostics)?;
     let packed: String = text.split_whitespace().collect();
     let decoded = match encoding.as_deref() {
-        None | Some("raw" | "") => Ok(text.into_bytes()),
         Some("b64" | "base64") => STANDARD.decode(packed).map_err(|error| error.to_string()),
         Some("gz" | "gzip") => unpack_gzip(text.as_bytes(), MAX_DOCUMENT_BYTES as u64),
-        Some(other) => Err(format!("the encoding `{other}` is unknown")),
+        _ => Ok(text.into_bytes()),
     };
     decoded
         .map_err(|error| {

@@ -77,7 +77,7 @@ pub(super) fn parse_settings(
         no_user_group: reader.flag("no_user_group").unwrap_or(false),
         no_create_home: reader.flag("no_create_home").unwrap_or(false),
         system: reader.flag("system").unwrap_or(false),
-        expires: reader.field("expiredate"),
+        expires: reader.date("expiredate"),
         inactive_days: reader.number("inactive"),
         lock_password: reader.flag("lock_passwd"),
         ..User::default()
@@ -149,6 +149,31 @@ impl SettingsReader<'_> {
             self.what(key)
         );
         self.diagnostics.error(node.position, message);
+        None
+    }
+
+    /// A day as useradd(8) takes it, `2030-12-31`; empty text for none.
+    fn date(&mut self, key: &str) -> Option<String> {
+        let text = self.field(key)?;
+        let mut parts = text.split('-');
+        let mut part = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits)?;
+            part.parse::<u16>().ok()
+        };
+        let (year, month, day) = (part(4), part(2), part(2));
+        let is_day = year.is_some()
+            && month.is_some_and(|month| (1..=12).contains(&month))
+            && day.is_some_and(|day| (1..=31).contains(&day))
+            && parts.next().is_none();
+        if is_day || text.is_empty() {
+            return Some(text);
+        }
+        let position = self.fields.get(key).map(|node| node.position);
+        let message = format!(
+            "{}: `{text}` is no day as 2030-12-31; it is not applied",
+            self.what(key)
+        );
+        self.diagnostics.error(position, message);
         None
     }
 

@@ -9,6 +9,19 @@ use crate::diagnostic::{Diagnostics, Position, nearest};
 /// What stands in a document that says how it is to be merged.
 pub const MERGE_KEYS: [&str; 2] = ["merge_how", "merge_type"];
 
+/// What mergers may be told.
+const OPTIONS: [&str; 9] = [
+    "allow_delete",
+    "no_replace",
+    "replace",
+    "append",
+    "prepend",
+    "recurse_dict",
+    "recurse_list",
+    "recurse_array",
+    "recurse_str",
+];
+
 /// How lists are merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Lists {
@@ -67,14 +80,16 @@ impl Mergers {
         let text = match &node.value {
             Value::Scalar(scalar) if !node.is_null() => scalar.text.clone(),
             Value::Sequence(items) => {
-                let mut words = Vec::new();
-                for item in items {
-                    words.push(word(item)?);
-                }
-                words.join("+")
+                let words: Option<Vec<String>> = items.iter().map(word).collect();
+                words.unwrap_or_default().join("+")
             }
-            _ => return None,
+            _ => String::new(),
         };
+        if text.is_empty() {
+            let message = "merge_how: expected text as `list(append)+dict()`, or a list of {name: list, settings: [append]}; it is left out";
+            diagnostics.warning(node.position, message);
+            return None;
+        }
         Self::parse(&text, node.position, diagnostics)
     }
 
@@ -96,6 +111,15 @@ impl Mergers {
                 .split(',')
                 .map(str::trim)
                 .collect();
+            for option in options.iter().filter(|option| !option.is_empty()) {
+                if !OPTIONS.contains(option) {
+                    let hint = nearest(option, OPTIONS)
+                        .map(|near| format!("; did you mean `{near}`?"))
+                        .unwrap_or_default();
+                    let message = format!("merge_how: no merger has the setting `{option}`{hint}");
+                    diagnostics.warning(at, message);
+                }
+            }
             let has = |option: &str| options.contains(&option);
             let recurse = Recurse {
                 mappings: has("recurse_dict"),
@@ -283,11 +307,12 @@ fn word(item: &Node) -> Option<String> {
                 Value::Scalar(scalar) => Some(scalar.text.clone()),
                 _ => None,
             };
-            let settings = get("settings").map(|node| match &node.value {
-                Value::Sequence(items) => items.iter().filter_map(text).collect(),
-                _ => Vec::new(),
-            });
-            let settings = settings.unwrap_or_default().join(",");
+            let settings: Vec<String> = match get("settings").map(|node| &node.value) {
+                Some(Value::Sequence(items)) => items.iter().filter_map(text).collect(),
+                Some(_) => return None,
+                None => Vec::new(),
+            };
+            let settings = settings.join(",");
             Some(format!("{}({settings})", text(get("name")?)?))
         }
         Value::Sequence(_) => None,

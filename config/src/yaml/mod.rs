@@ -23,5 +23,7 @@ pub use json::{from_json, to_json};
 pub use node::{Key, Node, Value};
 pub use scalar::Scalar;
 pub use tree::{MAX_DEPTH, MAX_NODES, Parsed, SyntaxError, parse, parse_source};
-pub use typed::{Fields, boolean, integer, list, list_or_single, mapping, string, strings};
+pub use typed::{
+    Fields, boolean, integer, list, list_or_single, mapping, string, strings, warn_of_nothing,
+};
 pub use write::write;

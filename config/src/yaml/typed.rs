@@ -105,6 +105,18 @@ pub fn mapping<'a>(
     }
 }
 
+/// Warns of a list or mapping without anything in it: something was meant to be there.
+pub fn warn_of_nothing(what: &str, node: &Node, diagnostics: &mut Diagnostics) {
+    let is_empty = match &node.value {
+        Value::Sequence(items) => items.is_empty(),
+        Value::Mapping(entries) => entries.is_empty(),
+        Value::Scalar(_) => false,
+    };
+    if is_empty {
+        diagnostics.warning(node.position, format!("{what}: there is nothing in it"));
+    }
+}
+
 /// The entries of a mapping, by name. Hyphens and underscores are the same, as in older cloud-configs.
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {

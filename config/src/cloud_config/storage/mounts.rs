@@ -92,7 +92,15 @@ pub(super) fn fields(
     node: &Node,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Option<String>> {
-    let items = yaml::list_or_single(node).iter();
+    let items = yaml::list_or_single(node);
+    if items.len() > DEFAULTS.len() {
+        let message = format!(
+            "{what}: fstab(5) has six fields; the {} after them are left out",
+            items.len() - DEFAULTS.len()
+        );
+        diagnostics.warning(node.position, message);
+    }
+    let items = items.iter().take(DEFAULTS.len());
     items
         .map(|item| yaml::string(what, item, diagnostics))
         .collect()
@@ -119,6 +127,7 @@ pub(super) fn parse(
             diagnostics.error(entry.position, message);
             continue;
         }
+        yaml::warn_of_nothing(what, entry, diagnostics);
         let given = fields(what, entry, diagnostics);
         let Some(name) = given.first().cloned().flatten() else {
             continue;
@@ -251,6 +260,17 @@ pub(super) fn swap_file(node: &Node, diagnostics: &mut Diagnostics) -> Option<Sw
                 "swap.{key}: `{text}` is no size (bytes, or with K, M, G, T); there is no swap file"
             );
             diagnostics.error(node.position, message);
+        }
+        // cloud-init itself takes one letter.
+        if size.is_some()
+            && text
+                .trim_end_matches(['B', 'b'])
+                .ends_with(|unit: char| unit.is_ascii_alphabetic())
+            && text.ends_with(['B', 'b'])
+        {
+            let message =
+                format!("swap.{key}: units are K, M, G, T (of 1024); `{text}` is taken as such");
+            diagnostics.warning(node.position, message);
         }
         Some((text, size))
     };
