@@ -1,10 +1,11 @@
 //! Starting a child with what `std::process::Command` alone cannot give it: a control socket at a fixed number,
-//! a cgroup from its first instruction on, a controlling terminal.
+//! a cgroup from its first instruction on, a controlling terminal; and a program of another image.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,6 +20,20 @@ pub struct Setup<'a> {
     pub controlling_terminal: bool,
     /// Written to the child's oom_score_adj.
     pub oom_score_adj: Option<i32>,
+}
+
+/// The call of a program of another image than the caller's, with its own loader and libraries: `image` is that image's root
+/// directory, `program` a path below it.
+pub fn program_of_image(image: &Path, program: &str) -> Command {
+    let at = |path: &str| image.join(path);
+    let libraries = at("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(at("usr/lib64/ld-linux-x86-64.so.2"));
+    command.env("XTABLES_LIBDIR", libraries.join("xtables"));
+    command
+        .arg("--library-path")
+        .arg(libraries)
+        .arg(at(program));
+    command
 }
 
 /// Starts `command`; returns the child's process number. Reaping is the caller's business.

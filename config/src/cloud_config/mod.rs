@@ -46,7 +46,7 @@ pub use users::{DefaultUser, User, UserEntry, UserPassword};
 
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::network::{self, Network};
+use crate::network::{self, Firewall, Network};
 use crate::shell::Command;
 use crate::yaml::{self, Fields, Node, Value};
 
@@ -91,6 +91,8 @@ pub struct CloudConfig {
     pub storage: storage::Plan,
     /// `keelson.network` or `rancher.network`.
     pub network: Option<Network>,
+    /// `keelson.firewall`.
+    pub firewall: Option<Firewall>,
     /// What happens when all is applied.
     pub finish: Finish,
     /// Services of the machine's own.
@@ -103,16 +105,17 @@ impl CloudConfig {
     pub fn network_with(&self, source: &crate::DataSource) -> Option<Network> {
         let network = self.network.as_ref().or(source.network.as_ref());
         let resolver = self.system.resolver.as_ref();
-        if network.is_none() && resolver.is_none() {
+        if network.is_none() && resolver.is_none() && self.firewall.is_none() {
             return None;
         }
-        // Only name servers are said: every interface still asks DHCP.
+        // Nothing is said of interfaces: every one still asks DHCP.
         let mut network = network.cloned().unwrap_or_else(Network::dhcp_everywhere);
         if let Some(resolver) = resolver {
             let later = std::mem::replace(&mut network.global_dns, resolver.clone());
             network.global_dns.servers.extend(later.servers);
             network.global_dns.search.extend(later.search);
         }
+        network.firewall.clone_from(&self.firewall);
         Some(network)
     }
 
@@ -221,7 +224,48 @@ impl CloudConfig {
         config.ssh = ssh::parse(&top, diagnostics);
         config.finish = finish::parse(&top, diagnostics);
         config.network = read_network(&top, diagnostics);
+        config.read_firewall(&top, diagnostics);
+        config.take_hooks(diagnostics);
         Some(config)
+    }
+
+    fn read_firewall(&mut self, top: &Fields<'_>, diagnostics: &mut Diagnostics) {
+        let Some(node) = below(top, "keelson", "firewall") else {
+            return;
+        };
+        self.firewall = network::firewall::parse("keelson.firewall", node, diagnostics);
+        let ports = match self.ssh.ports.is_empty() {
+            true => vec![22],
+            false => self.ssh.ports.clone(),
+        };
+        if let Some(firewall) = &self.firewall
+            && self.ssh.enabled
+            && !ports.iter().any(|port| firewall.lets_in(*port))
+        {
+            let message = "keelson.firewall: nothing lets SSH in: add its port to `allow`, or keep a console at hand";
+            diagnostics.warning(node.position, message);
+        }
+    }
+
+    /// RancherOS' commands around the network's start are run with `bootcmd`: the network is made by a service without a shell.
+    fn take_hooks(&mut self, diagnostics: &mut Diagnostics) {
+        let Some(network) = &mut self.network else {
+            return;
+        };
+        let mut lines = std::mem::take(&mut network.pre_commands);
+        for interface in &mut network.interfaces {
+            lines.append(&mut interface.pre_up);
+        }
+        for interface in &mut network.interfaces {
+            lines.append(&mut interface.post_up);
+        }
+        lines.append(&mut network.post_commands);
+        if !lines.is_empty() {
+            let message = "rancher.network: its commands (pre_cmds, pre_up, post_up, post_cmds) are run in the console at each boot, in this order, while the network comes up";
+            diagnostics.warning(None, message);
+        }
+        let lines = lines.into_iter().map(Command::Line);
+        self.boot_commands.extend(lines);
     }
 
     fn read_host_names(&mut self, top: &Fields<'_>, diagnostics: &mut Diagnostics) {
@@ -258,17 +302,19 @@ impl CloudConfig {
 
 /// `keelson.network`, as a network-config of either version; or else `rancher.network`.
 fn read_network(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Network> {
-    let below = |name: &str| match &top.get(name)?.value {
-        Value::Mapping(entries) => {
-            let found = entries.iter().find(|(key, _)| key.text == "network");
-            found.map(|(_, node)| node)
-        }
-        _ => None,
-    };
-    match below("keelson") {
+    match below(top, "keelson", "network") {
         Some(node) if !node.is_null() => network::parse(node, diagnostics),
-        _ => network::parse_rancher(below("rancher")?, diagnostics),
+        _ => network::parse_rancher(below(top, "rancher", "network")?, diagnostics),
     }
+}
+
+/// What stands under `key` below `name`. Whether that is a mapping at all is said elsewhere.
+fn below<'a>(top: &Fields<'a>, name: &str, key: &str) -> Option<&'a Node> {
+    let Value::Mapping(entries) = &top.get(name)?.value else {
+        return None;
+    };
+    let found = entries.iter().find(|(found, _)| found.text == key);
+    found.map(|(_, node)| node)
 }
 
 /// Whether vendor-data is wanted (`vendor_data: {enabled: false}`).

@@ -6,11 +6,13 @@
 //! - [`model`]: interfaces, addresses, routes
 //! - [`cidr`]: addresses with the length of their network's prefix
 //! - [`version_1`], [`version_2`] (its [`made`] interfaces), [`rancher`]: the three ways to write them
+//! - [`firewall`]: what may come in
 //! - [`status`]: what the network is; [`trial`]: one that is tried out
 //! - [`values`]: addresses, masks, lists of them
 //! - [`parameters`]: names of settings of bonds and bridges
 
 mod cidr;
+pub(crate) mod firewall;
 mod made;
 mod model;
 mod parameters;
@@ -22,6 +24,7 @@ mod version_1;
 mod version_2;
 
 pub use cidr::Cidr;
+pub use firewall::{Allow, Firewall, Ports, Protocol};
 pub use model::{
     Bond, Bridge, Dns, Interface, Kind, Match, Network, Overrides, Peer, Route, Rule, Tunnel, Vlan,
     Vrf, WireGuard,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::cidr::Cidr;
+use super::firewall::Firewall;
 
 /// What the network shall be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Network {
     /// Routes that no interface has of its own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub global_routes: Vec<Route>,
+    /// What may come in; everything without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
     /// What RancherOS runs before and after: lines for a shell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pre_commands: Vec<String>,
@@ -175,20 +179,30 @@ pub struct Vrf {
 }
 
 /// A tunnel without encryption.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tunnel {
-    /// `gre`, `ipip`, `sit`, `ip6gre`, `vxlan` ...
+    /// One of netplan's: `gre`, `gretap`, `ip6gre`, `ip6gretap`, `ipip`, `ipip6`, `ip6ip6`, `isatap`, `sit`, `vti`, `vti6`,
+    /// `vxlan`.
     pub mode: String,
     /// Address here.
     pub local: Option<IpAddr>,
-    /// Address there.
+    /// Address there; of VXLAN also a multicast group.
     pub remote: Option<IpAddr>,
-    /// Key of GRE, or network of VXLAN.
+    /// Network of VXLAN (RFC 7348), 0 to 2^24 - 1.
     pub id: Option<u32>,
+    /// Key of GRE (RFC 2890) and VTI of packets that come in.
+    pub input_key: Option<u32>,
+    /// And of those that go out.
+    pub output_key: Option<u32>,
     /// How many hops its packets live.
     pub ttl: Option<u8>,
-    /// Port of VXLAN.
+    /// Their type of service.
+    pub tos: Option<u8>,
+    /// UDP port of VXLAN.
     pub port: Option<u16>,
+    /// Whether VXLAN learns from packets where others are.
+    pub learning: Option<bool>,
     /// The interface below.
     pub link: Option<String>,
 }
@@ -196,7 +210,7 @@ pub struct Tunnel {
 /// A tunnel with encryption.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct WireGuard {
-    /// Private key, base64; or the path of a file that has it.
+    /// Private key, base64.
     pub key: String,
     /// UDP port here.
     pub port: Option<u16>,

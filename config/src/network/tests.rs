@@ -81,8 +81,30 @@ fn rancheros_names_interfaces_by_glob_and_hardware_address() {
 #[test]
 fn the_model_survives_as_json() {
     let network = clean(
-        "version: 2\nethernets:\n  id0: {match: {macaddress: AA:BB:CC:00:11:22}, set-name: lan, dhcp4: true, dhcp4-overrides: {use-dns: false}}\nbonds: {b: {interfaces: [lan], parameters: {mode: 802.3ad}}}\ntunnels: {w: {mode: wireguard, key: k, peers: [{keys: {public: p}, allowed-ips: [0.0.0.0/0]}]}}\n",
+        "version: 2\nethernets:\n  id0: {match: {macaddress: AA:BB:CC:00:11:22}, set-name: lan, dhcp4: true, dhcp4-overrides: {use-dns: false}}\nbonds: {b: {interfaces: [lan], parameters: {mode: 802.3ad}}}\ntunnels: {w: {mode: wireguard, key: dwdtCnMYpX08FsFyUbJmRd9PL5LrwJkqwXf7pR25LCo=, peers: [{keys: {public: 3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=}, allowed-ips: [0.0.0.0/0]}]}, x: {mode: vxlan, id: 7}, g: {mode: gre, keys: {input: 1}, local: 192.0.2.1}}\n",
     );
     let json = serde_json::to_string(&network).unwrap();
     assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
+}
+
+#[test]
+fn tunnels_that_cannot_be_are_named() {
+    let mut diagnostics = Diagnostics::new("network-config");
+    let text = "version: 2\ntunnels:\n  a: {mode: grep}\n  b: {mode: vxlan}\n  c: {mode: gre, local: '2001:db8::1'}\n  d: {mode: gre, key: seven}\n\
+                \x20 e: {mode: wireguard, key: /etc/key}\n  f: {mode: wireguard, key: dwdtCnMYpX08FsFyUbJmRd9PL5LrwJkqwXf7pR25LCo=, peers: [{keys: {public: x}}]}\n";
+    let root = yaml::parse(text).unwrap().root;
+    let network = parse(&root, &mut diagnostics).unwrap();
+    let names: Vec<&str> = network
+        .interfaces
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["e", "f"]);
+    let said: Vec<String> = diagnostics
+        .into_sorted()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(said.len(), 6, "{said:#?}");
+    assert!(said[0].contains("did you mean `gre`?"), "{said:#?}");
 }

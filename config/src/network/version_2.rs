@@ -130,8 +130,19 @@ fn interface(
         "tunnels" => {
             interface.kind = tunnel(what, fields, node, diagnostics)?;
             &[
-                "mode", "local", "remote", "ttl", "key", "keys", "port", "mark", "peers", "id",
+                "mode",
+                "local",
+                "remote",
+                "ttl",
+                "type-of-service",
+                "key",
+                "keys",
+                "port",
+                "mark",
+                "peers",
+                "id",
                 "link",
+                "mac-learning",
             ]
         }
         _ => {

@@ -6,9 +6,10 @@
 
 use super::{Network, Published};
 use anyhow::{Context, bail};
+use keelson_sys::process::program_of_image;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -160,16 +161,11 @@ impl Firewall {
     }
 
     async fn run(&self, name: &str, words: &[&str], input: Option<&str>) -> anyhow::Result<()> {
-        let at = |path: &str| self.image.join(path);
-        let libraries = at("usr/lib/x86_64-linux-gnu");
-        let mut command = Command::new(at("usr/lib64/ld-linux-x86-64.so.2"));
+        let program = program_of_image(&self.image, "usr/sbin/xtables-nft-multi");
+        let mut command = Command::from(program);
         command
-            .arg("--library-path")
-            .arg(&libraries)
-            .arg(at("usr/sbin/xtables-nft-multi"))
             .arg(name)
             .args(words)
-            .env("XTABLES_LIBDIR", Path::new(&libraries).join("xtables"))
             .stdin(if input.is_some() {
                 Stdio::piped()
             } else {

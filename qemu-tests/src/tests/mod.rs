@@ -9,6 +9,7 @@
 //! * [`docker_api`]: an unmodified client library at both engines
 //! * [`errors`]: what is unknown is an error with a position
 //! * [`independence`]: what lives on when something else ends
+//! * [`networks`]: machines with cables between them
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
 //! * [`services`]: what system services are and may do
@@ -28,6 +29,7 @@ pub mod configuration;
 pub mod docker_api;
 pub mod errors;
 pub mod independence;
+pub mod networks;
 pub mod power;
 pub mod power_cut;
 pub mod services;
@@ -88,6 +90,8 @@ pub fn all() -> Vec<Test> {
             a_machine_is_what_all_layers_of_its_configuration_say_and_follows_them;
         storage:
             disks_are_parted_formatted_and_mounted_where_people_and_applications_see_them;
+        networks:
+            two_machines_are_joined_by_bonds_vlans_and_tunnels_and_let_in_what_is_said;
         services:
             pid_1_is_keelson_init
             the_test_image_has_the_shipped_services_and_its_own_only

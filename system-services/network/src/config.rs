@@ -2,7 +2,13 @@
 //!
 //! Without a configuration every wired interface asks DHCP. With one, an interface that nothing in it fits is left alone.
 
-use keelson_config::network::{Cidr, Dns, Interface, Kind, Network, Overrides, Route, Rule};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use keelson_config::network::{
+    Cidr, Dns, Firewall, Interface, Kind, Network, Overrides, Route, Rule, WireGuard,
+};
+use serde_json::Value as Json;
 
 use crate::links::Link;
 use crate::matching::fit;
@@ -44,6 +50,25 @@ pub struct Settings {
     pub accept_ra: Option<bool>,
     /// Whether addresses change for privacy.
     pub ipv6_privacy: Option<bool>,
+    /// It chooses an address of its own (RFC 3927).
+    pub link_local: bool,
+    /// Whether a packet wakes the machine.
+    pub wake_on_lan: Option<bool>,
+    /// What is set of it as a part of another one.
+    pub port: Port,
+    /// Keys and peers of a tunnel.
+    pub wireguard: Option<WireGuard>,
+}
+
+/// What is set of a part of a bridge or a bond.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Port {
+    /// What the way over it costs (STP).
+    pub cost: Option<u32>,
+    /// Of two the lower one counts (STP).
+    pub priority: Option<u16>,
+    /// The bond uses it as long as it can.
+    pub primary: bool,
 }
 
 /// What of a DHCP server's answer is used.
@@ -132,6 +157,32 @@ impl Config {
             .filter(|interface| !matches!(interface.kind, Kind::Physical | Kind::Loopback))
     }
 
+    /// Ends of WireGuard's tunnels that are reached by a name rather than an address.
+    pub fn names_of_peers(&self) -> BTreeSet<String> {
+        let tunnels = self.interfaces().filter_map(|one| match &one.kind {
+            Kind::WireGuard(wireguard) => Some(wireguard),
+            _ => None,
+        });
+        let ends = tunnels.flat_map(|tunnel| &tunnel.peers);
+        let ends = ends.filter_map(|peer| peer.endpoint.clone());
+        ends.filter(|end| end.parse::<SocketAddr>().is_err())
+            .collect()
+    }
+
+    /// The packet filter that is asked for.
+    pub fn firewall(&self) -> Option<&Firewall> {
+        self.network.as_ref()?.firewall.as_ref()
+    }
+
+    /// This configuration, with the packet filter of another one.
+    #[must_use]
+    pub fn with_firewall_of(mut self, other: &Config) -> Self {
+        if let Some(network) = &mut self.network {
+            network.firewall = other.firewall().cloned();
+        }
+        self
+    }
+
     /// Name servers that no interface has of its own.
     pub fn global_dns(&self) -> Dns {
         let network = self.network.as_ref();
@@ -170,7 +221,8 @@ impl Config {
     }
 
     fn settings_of(&self, interface: &Interface, link: &Link, network: &Network) -> Settings {
-        let (controller, table) = self.controller_of(interface, link);
+        let part = self.part(interface, link);
+        let (controller, table) = (part.controller, part.table);
         let mut routes = interface.routes.clone();
         // A route of nobody's own is over the interface in whose network its next hop is.
         routes.extend(network.global_routes.iter().filter_map(|route| {
@@ -181,8 +233,8 @@ impl Config {
                 .then(|| route.clone())
         }));
         // A part of a VRF has addresses of its own, and its routes are in the VRF's table; so are the VRF's.
-        let wants_dhcp = interface.dhcp4 && (controller.is_none() || table.is_some());
-        let wants_dhcp6 = interface.dhcp6 && (controller.is_none() || table.is_some());
+        let wants_dhcp = interface.dhcp4 && part.stands_alone;
+        let wants_dhcp6 = interface.dhcp6 && part.stands_alone;
         let table = match &interface.kind {
             Kind::Vrf(vrf) => Some(vrf.table),
             _ => table,
@@ -207,27 +259,72 @@ impl Config {
             table,
             accept_ra: interface.accept_ra.or(interface.dhcp6.then_some(true)),
             ipv6_privacy: interface.ipv6_privacy,
+            link_local: interface.link_local_ipv4 && part.stands_alone,
+            wake_on_lan: interface.wakeonlan,
+            port: part.port,
+            wireguard: match &interface.kind {
+                Kind::WireGuard(wireguard) => Some(wireguard.clone()),
+                _ => None,
+            },
         }
     }
 
-    /// What the interface is a part of, by the interface's name in the configuration or its own; and the table of a VRF.
-    fn controller_of(&self, interface: &Interface, link: &Link) -> (Option<String>, Option<u32>) {
+    /// What the interface is a part of, by the interface's name in the configuration or its own.
+    fn part(&self, interface: &Interface, link: &Link) -> Part {
+        let is_it = |name: &str| name == interface.name || name == link.name;
+        let of = |params: &BTreeMap<String, Json>, key: &str| {
+            let values = params.get(key)?.as_object()?;
+            let found = values.iter().find(|(name, _)| is_it(name));
+            found.and_then(|(_, value)| value.as_u64())
+        };
         for other in self.interfaces() {
-            let (members, table) = match &other.kind {
-                Kind::Bond(bond) => (&bond.members, None),
-                Kind::Bridge(bridge) => (&bridge.members, None),
-                Kind::Vrf(vrf) => (&vrf.members, Some(vrf.table)),
+            let (members, table, port) = match &other.kind {
+                Kind::Bond(bond) => {
+                    let primary = bond.params.get("primary").and_then(Json::as_str);
+                    let port = Port {
+                        primary: primary.is_some_and(is_it),
+                        ..Port::default()
+                    };
+                    (&bond.members, None, port)
+                }
+                Kind::Bridge(bridge) => {
+                    let cost = of(&bridge.params, "path-cost");
+                    let priority = of(&bridge.params, "port-priority");
+                    let port = Port {
+                        cost: cost.and_then(|cost| cost.try_into().ok()),
+                        priority: priority.and_then(|priority| priority.try_into().ok()),
+                        primary: false,
+                    };
+                    (&bridge.members, None, port)
+                }
+                Kind::Vrf(vrf) => (&vrf.members, Some(vrf.table), Port::default()),
                 _ => continue,
             };
-            if members
-                .iter()
-                .any(|name| *name == interface.name || *name == link.name)
-            {
-                return (Some(other.name.clone()), table);
+            if members.iter().any(|name| is_it(name)) {
+                return Part {
+                    controller: Some(other.name.clone()),
+                    stands_alone: table.is_some(),
+                    table,
+                    port,
+                };
             }
         }
-        (None, None)
+        Part {
+            stands_alone: true,
+            ..Part::default()
+        }
     }
+}
+
+/// What an interface is a part of.
+#[derive(Default)]
+struct Part {
+    controller: Option<String>,
+    /// The routing table of a VRF.
+    table: Option<u32>,
+    port: Port,
+    /// It has addresses of its own.
+    stands_alone: bool,
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {

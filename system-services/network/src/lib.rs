@@ -7,6 +7,8 @@
 //! - [`links`]: network interfaces as the kernel describes them; which are wired
 //! - [`dhcp4`]: the DHCPv4 client: codec, state machine, sockets, saved leases
 //! - [`ipv6`]: router advertisements, the DHCPv6 client
+//! - [`firewall`]: what may come in
+//! - [`link_local`]: IPv4 addresses that an interface chooses itself
 //! - [`ipv4`]: what an interface should look like that has a lease, and what to change to get there; pure
 //! - [`declared`]: the same for what the configuration says
 //! - [`kernel`]: the same over rtnetlink
@@ -20,9 +22,11 @@ pub mod config;
 pub mod declared;
 pub mod dhcp4;
 pub mod files;
+pub mod firewall;
 pub mod ipv4;
 pub mod ipv6;
 pub mod kernel;
+pub mod link_local;
 pub mod links;
 #[macro_use]
 pub mod log;

@@ -70,6 +70,7 @@ fn directories(arguments: impl Iterator<Item = OsString>) -> Result<Directories>
         state: PathBuf::from("/state/config/network"),
         sys_class_net: PathBuf::from("/sys/class/net"),
         proc_sys_net: PathBuf::from("/proc/sys/net"),
+        iptables: PathBuf::from("/usr/lib/keelson/images/docker"),
     };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().context(USAGE)? {
@@ -78,6 +79,7 @@ fn directories(arguments: impl Iterator<Item = OsString>) -> Result<Directories>
             Long("state") => &mut directories.state,
             Long("sys-class-net") => &mut directories.sys_class_net,
             Long("proc-sys-net") => &mut directories.proc_sys_net,
+            Long("iptables") => &mut directories.iptables,
             other => return Err(anyhow!(other.unexpected()).context(USAGE)),
         };
         *directory = parser.value().context(USAGE)?.into();

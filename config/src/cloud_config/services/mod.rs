@@ -40,6 +40,7 @@ const KEELSON: &[&str] = &[
     "sysctl",
     "modules",
     "docker",
+    "firewall",
     "network",
     "proxy",
     "ssh",

@@ -38,17 +38,40 @@ pub fn conflict(
     address: Ipv4Addr,
     our_hardware_address: [u8; 6],
 ) -> Option<[u8; 6]> {
-    let packet: &[u8; LENGTH] = packet.first_chunk()?;
-    if packet[..6] != [0, 1, 8, 0, 6, 4] {
-        return None;
+    let other = Other::read(packet, our_hardware_address)?;
+    let probes = other.is_request && other.sender.is_unspecified() && other.target == address;
+    (other.sender == address || probes).then_some(other.hardware)
+}
+
+/// The hardware address of somebody else who uses `address`, which we have, as `packet` tells (RFC 5227 2.4).
+pub fn user(packet: &[u8], address: Ipv4Addr, our_hardware_address: [u8; 6]) -> Option<[u8; 6]> {
+    let other = Other::read(packet, our_hardware_address)?;
+    (other.sender == address).then_some(other.hardware)
+}
+
+/// What somebody else says.
+struct Other {
+    hardware: [u8; 6],
+    sender: Ipv4Addr,
+    target: Ipv4Addr,
+    is_request: bool,
+}
+
+impl Other {
+    /// `None` for what is no ARP of Ethernet and IPv4, and what we said ourselves.
+    fn read(packet: &[u8], our_hardware_address: [u8; 6]) -> Option<Self> {
+        let packet: &[u8; LENGTH] = packet.first_chunk()?;
+        let hardware: [u8; 6] = packet[8..14].try_into().ok()?;
+        if packet[..6] != [0, 1, 8, 0, 6, 4] || hardware == our_hardware_address {
+            return None;
+        }
+        Some(Self {
+            hardware,
+            sender: Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]),
+            target: Ipv4Addr::new(packet[24], packet[25], packet[26], packet[27]),
+            is_request: packet[6..8] == REQUEST.to_be_bytes(),
+        })
     }
-    let sender_hardware: [u8; 6] = packet[8..14].try_into().ok()?;
-    let sender = Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]);
-    let target = Ipv4Addr::new(packet[24], packet[25], packet[26], packet[27]);
-    let is_request = packet[6..8] == REQUEST.to_be_bytes();
-    let uses = sender == address;
-    let probes = is_request && sender.is_unspecified() && target == address;
-    (sender_hardware != our_hardware_address && (uses || probes)).then_some(sender_hardware)
 }
 
 /// Lets through ARP packets that name `address`.

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use keelson_config::network::Cidr;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressMessage, AddressProtocol, AddressScope,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
     RouteProtocol, RouteScope, RouteType,
@@ -73,6 +75,9 @@ impl Kernel {
                     .address()
                     .add(index, cidr.address, cidr.prefix)
                     .replace();
+                if matches!(cidr.address, IpAddr::V4(address) if address.is_link_local()) {
+                    request.message_mut().header.scope = AddressScope::Link;
+                }
                 request
                     .message_mut()
                     .attributes

@@ -1,20 +1,21 @@
-//! Interfaces that are made: bonds, bridges, VLANs, dummies, VRFs; and what is set of any interface.
+//! Interfaces that are made: bonds, bridges, VLANs, dummies, VRFs, tunnels; and what is set of any interface.
 
 use keelson_config::network::{BOND_MODES, Bond, Bridge, Interface, Kind};
 use netlink_packet_route::link::{BondMode, BridgeStpState, InfoBond, LinkAttribute, LinkMessage};
 use rtnetlink::{
     LinkBond, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVlan, LinkVrf,
+    LinkWireguard,
 };
 use serde_json::Value as Json;
 
-use super::{Kernel, KernelError, failed, unless_gone};
+use super::{Kernel, KernelError, failed, tunnels, unless_gone};
 use crate::links::OURS;
 
 impl Kernel {
-    /// Makes an interface. `below` is the index of the one that a VLAN is on.
+    /// Makes an interface. `below` is the index of the one that a VLAN is on, or a tunnel goes over.
     ///
     /// # Errors
-    /// What the kernel answers; for kinds that this service does not make, that.
+    /// What the kernel answers.
     pub async fn create(
         &self,
         interface: &Interface,
@@ -27,10 +28,12 @@ impl Kernel {
             Kind::Vlan(vlan) => LinkVlan::new(name, below.unwrap_or(0), vlan.id).build(),
             Kind::Bond(bond) => bond_message(name, bond),
             Kind::Bridge(bridge) => bridge_message(name, bridge),
-            _ => {
-                return Err(KernelError::unsupported(format!(
-                    "making {name}: this version makes no tunnels"
-                )));
+            Kind::WireGuard(_) => LinkWireguard::new(name).build(),
+            Kind::Tunnel(tunnel) => tunnels::message(name, tunnel, below).ok_or_else(|| {
+                KernelError::unsupported(format!("making {name}, of the mode {}", tunnel.mode))
+            })?,
+            Kind::Physical | Kind::Loopback => {
+                return Err(KernelError::unsupported(format!("making {name}")));
             }
         };
         let made = self.handle.link().add(message).execute().await;
@@ -110,7 +113,11 @@ impl Kernel {
         made.and(up)
     }
 
-    async fn change(&self, message: LinkMessage, doing: &str) -> Result<(), KernelError> {
+    pub(super) async fn change(
+        &self,
+        message: LinkMessage,
+        doing: &str,
+    ) -> Result<(), KernelError> {
         let changed = self.handle.link().change(message).execute().await;
         changed.map_err(failed(doing))
     }

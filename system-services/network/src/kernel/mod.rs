@@ -3,12 +3,20 @@
 //! - `declared`: addresses and routes of the configuration
 //! - `ipv6`: addresses by DHCPv6
 //! - `devices`: interfaces that are made, and what is set of any
+//! - `tunnels`: those that are tunnels; `wireguard`: their keys and peers
+//! - `ports`: what is set of parts of bridges and bonds
 //! - `rules`: policy rules
+//! - `generic`: generic netlink, for what rtnetlink does not have; `wake`: packets that wake the machine
 
 mod declared;
 mod devices;
+mod generic;
 mod ipv6;
+mod ports;
 mod rules;
+mod tunnels;
+mod wake;
+mod wireguard;
 
 use std::future::Future;
 use std::io;
@@ -104,6 +112,13 @@ impl Kernel {
         links
             .await
             .map_err(failed("listing the network interfaces"))
+    }
+
+    /// Whether there is a link with this index. When the kernel does not say, there may be.
+    pub async fn has(&self, index: u32) -> bool {
+        let mut found = self.handle.link().get().match_index(index).execute();
+        !matches!(found.try_next().await, Err(rtnetlink::Error::NetlinkError(error))
+            if error.raw_code() == -libc::ENODEV)
     }
 
     /// Brings a link up.

@@ -10,9 +10,11 @@ use crate::config::DhcpSettings;
 use crate::declared;
 use crate::dhcp4::lease::Lease;
 use crate::dhcp4::timer;
+use crate::firewall;
 use crate::ipv4::{self, Wanted};
 use crate::ipv6::client::{seconds_left, valid};
 use crate::kernel::KernelError;
+use crate::link_local::LinkLocal;
 use crate::resolver::Findings;
 
 /// What the name of an interface that stepped aside begins with; its index follows.
@@ -30,7 +32,10 @@ impl Service {
             return;
         };
         let dhcp = interface.settings.dhcp4.clone().unwrap_or_default();
-        let settings = interface.settings.clone();
+        let mut settings = interface.settings.clone();
+        if let Some(address) = interface.link_local.as_ref().and_then(LinkLocal::address) {
+            settings.addresses.push(address);
+        }
         let wanted = interface
             .held
             .as_ref()
@@ -142,7 +147,32 @@ impl Service {
         }
     }
 
+    /// Puts the packet filter in force that is asked for, when it is not yet.
+    pub(super) async fn apply_firewall(&mut self) {
+        if !self.firewall_due {
+            return;
+        }
+        let (image, run) = (&self.directories.iptables, &self.directories.run);
+        match firewall::apply(image, run, self.config.firewall()).await {
+            Ok(()) => {
+                self.firewall_due = false;
+                if let Some(firewall) = self.config.firewall() {
+                    let number = firewall.allow.len();
+                    log!(
+                        Info,
+                        "the packet filter lets in what {number} entries say, and no more"
+                    );
+                }
+            }
+            Err(error) => {
+                let message = format!("{error:#}; will try again");
+                self.say_once("the packet filter is not what it should be", &message);
+            }
+        }
+    }
+
     pub(super) async fn finish(&mut self) {
+        self.apply_firewall().await;
         for index in self.unfinished.clone() {
             self.reconcile(index).await;
         }
@@ -186,8 +216,9 @@ impl Service {
             let settings = interface.settings.dhcp6.clone().unwrap_or_default();
             findings.add_told(&settings, &interface.told);
         }
-        if let Err(error) = findings.write(&self.directories.run) {
-            log!(Error, "{error}");
+        match findings.write(&self.directories.run) {
+            Ok(()) => self.names.look_again(),
+            Err(error) => log!(Error, "{error}"),
         }
     }
 
@@ -214,6 +245,13 @@ impl Service {
         {
             log!(Error, "{name}: {error}");
         }
+        if let Some(wakes) = settings.wake_on_lan
+            && let Err(error) = self.kernel.set_wake_on_lan(index, wakes)
+        {
+            self.say_once(&name, &error.to_string());
+        }
+        self.set_port(index).await;
+        self.set_wireguard(index);
         let accept = settings
             .accept_ra
             .map(|accept| if accept { "2" } else { "0" });

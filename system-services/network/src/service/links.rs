@@ -12,6 +12,7 @@ use crate::dhcp4::machine::Start;
 use crate::dhcp4::store::Store;
 use crate::dhcp4::timer;
 use crate::ipv6;
+use crate::link_local::LinkLocal;
 use crate::links::Link;
 
 impl Interface {
@@ -49,6 +50,7 @@ impl Service {
                     interface.link.name
                 );
                 (interface.client, interface.held) = (None, None);
+                interface.link_local = None;
                 interface.forget_ipv6();
                 interface.settings = Settings::default();
                 self.reconcile(index).await;
@@ -78,6 +80,7 @@ impl Service {
                     interface.forget_ipv6();
                     self.start_ipv6(index);
                 }
+                self.start_link_local(index);
                 self.set_up(index).await;
                 self.reconcile(index).await;
                 return self.write_files();
@@ -133,6 +136,9 @@ impl Service {
             if let Some(client) = &interface.ipv6 {
                 client.set_carrier(link.carrier);
             }
+            if let Some(chooser) = &interface.link_local {
+                chooser.set_carrier(link.carrier);
+            }
         }
         if !old.up && link.up {
             self.reconcile(index).await; // its routes went when it was taken down
@@ -160,6 +166,7 @@ impl Service {
             ipv6: None,
             generation: 0,
             told: ipv6::Told::default(),
+            link_local: None,
             settings,
             link: link.clone(),
         };
@@ -177,6 +184,7 @@ impl Service {
             || !interface.settings.dns.is_empty();
         self.interfaces.insert(index, interface);
         self.start_ipv6(index);
+        self.start_link_local(index);
         self.set_up(index).await;
         if !link.up
             && let Err(error) = self.kernel.bring_up(index).await
@@ -186,6 +194,22 @@ impl Service {
         self.reconcile(index).await;
         if knows_something {
             self.write_files();
+        }
+    }
+
+    /// Chooses an address, where the interface's settings say so.
+    fn start_link_local(&mut self, index: u32) {
+        let Some(interface) = self.interfaces.get_mut(&index) else {
+            return;
+        };
+        let link = &interface.link;
+        if !interface.settings.link_local || !link.ethernet {
+            interface.link_local = None;
+        } else if interface.link_local.is_none() {
+            let outcomes = self.chosen.clone();
+            let chooser = LinkLocal::start(index, &link.name, link.hardware_address, outcomes);
+            chooser.set_carrier(link.carrier);
+            interface.link_local = Some(chooser);
         }
     }
 

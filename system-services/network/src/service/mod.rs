@@ -5,14 +5,17 @@
 //! - `links`: those that come, change and go
 //! - `status`: what the network is, for those who ask
 //! - `topology`: interfaces that are made, and who is a part of what
+//! - `tunnels`: keys and peers of WireGuard's tunnels
 
 mod apply;
 mod configuration;
 mod links;
 mod status;
 mod topology;
+mod tunnels;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,8 +33,10 @@ use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::timer::Timer;
 use crate::ipv6::{self, Told};
 use crate::kernel::{Kernel, KernelEvent};
+use crate::link_local::{self, LinkLocal};
 use crate::links::Link;
 use configuration::{changed, read_config, read_trial, watch};
+use tunnels::Names;
 
 /// Wait before a change that the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -47,6 +52,8 @@ pub struct Directories {
     pub sys_class_net: PathBuf,
     /// The kernel's settings of the network: /proc/sys/net.
     pub proc_sys_net: PathBuf,
+    /// The root of the image that has iptables.
+    pub iptables: PathBuf,
 }
 
 struct Interface {
@@ -60,6 +67,8 @@ struct Interface {
     generation: u64,
     /// What they say.
     told: Told,
+    /// Chooses an address by itself.
+    link_local: Option<LinkLocal>,
     /// Its MTU before a lease changed it.
     former_mtu: Option<u32>,
 }
@@ -73,6 +82,8 @@ struct Service {
     boot_id: String,
     outcomes: Outcomes,
     told: ipv6::client::Outcomes,
+    chosen: link_local::Outcomes,
+    names: Names,
     /// Clients of IPv6 that were started.
     generation: u64,
     /// All links that there are.
@@ -87,6 +98,8 @@ struct Service {
     rules: Vec<Rule>,
     /// Links that the kernel did not make a part of another one, and that one.
     refused: BTreeSet<(u32, u32)>,
+    /// The packet filter is not what it should be yet.
+    firewall_due: bool,
     /// Complaints that need not be said again.
     said: BTreeSet<String>,
 }
@@ -104,6 +117,8 @@ pub async fn run(directories: Directories) -> Result<()> {
     let mut connection = tokio::spawn(connection);
     let (outcomes, mut outcome_events) = unbounded_channel();
     let (told, mut told_events) = unbounded_channel();
+    let (chosen, mut chosen_events) = unbounded_channel();
+    let (found, mut found_events) = unbounded_channel();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("reading the boot's id")?;
     let boot_id = boot_id.trim().to_owned();
@@ -116,11 +131,14 @@ pub async fn run(directories: Directories) -> Result<()> {
         said: BTreeSet::new(),
         rules: Vec::new(),
         refused: BTreeSet::new(),
+        firewall_due: true,
         directories,
         kernel,
         boot_id,
         outcomes,
         told,
+        chosen,
+        names: Names::new(found),
         generation: 0,
         interfaces,
         unfinished,
@@ -128,6 +146,7 @@ pub async fn run(directories: Directories) -> Result<()> {
     };
     service.config = service.wanted_config();
     service.write_files(); // others mount and link to them: they exist from the start
+    service.apply_firewall().await; // before anything can come in
     service.look_at_all_links().await?;
     notify("READY=1").context("telling the supervisor that we are ready")?;
     let mut retry = tokio::time::interval(RETRY);
@@ -142,8 +161,10 @@ pub async fn run(directories: Directories) -> Result<()> {
             Some(()) = changed(changes.as_ref()) => service.configure().await?,
             Some((index, outcome)) = outcome_events.recv() => service.outcome(index, outcome).await,
             Some((index, generation, told)) = told_events.recv() => service.told(index, generation, told).await,
+            Some((index, address)) = chosen_events.recv() => service.chosen(index, address).await,
+            Some(found) = found_events.recv() => service.found_peer(found),
             _ = service.trial_ends.expired() => service.configure().await?,
-            _ = retry.tick(), if !service.unfinished.is_empty() => service.finish().await,
+            _ = retry.tick(), if !service.unfinished.is_empty() || service.firewall_due => service.finish().await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut connection => bail!("the connection to the kernel's rtnetlink broke"),
@@ -160,9 +181,10 @@ impl Service {
         if let Err(error) = self.trial_ends.set(trial.as_ref().map(|(_, end)| *end)) {
             log!(Error, "set a timer: {error}");
         }
+        let declared = read_config(&self.directories.state);
         match trial {
-            Some((config, _)) => config,
-            None => read_config(&self.directories.state),
+            Some((config, _)) => config.with_firewall_of(&declared),
+            None => declared,
         }
     }
 
@@ -175,6 +197,8 @@ impl Service {
         log!(Info, "the configuration is another one");
         let old = std::mem::replace(&mut self.config, config);
         self.said.clear();
+        self.firewall_due |= self.config.firewall() != old.firewall();
+        self.apply_firewall().await;
         self.remove_changed(&old).await;
         self.look_at_all_links().await?;
         self.write_files();
@@ -204,6 +228,10 @@ impl Service {
     async fn kernel_event(&mut self, event: KernelEvent) -> Result<()> {
         match event {
             KernelEvent::Link(link) => {
+                // What was announced before all links were looked at may tell of one that is gone since.
+                if !self.links.contains_key(&link.index) && !self.kernel.has(link.index).await {
+                    return Ok(());
+                }
                 self.link(link).await;
                 self.build().await;
                 self.apply_rules().await;
@@ -268,6 +296,26 @@ impl Service {
             self.reconcile(index).await;
         }
         self.write_files();
+    }
+
+    /// An interface has an address that it chose itself, or none any more.
+    async fn chosen(&mut self, index: u32, address: Option<Ipv4Addr>) {
+        let Some(interface) = self.interfaces.get_mut(&index) else {
+            return;
+        };
+        let Some(link_local) = &mut interface.link_local else {
+            return;
+        };
+        link_local.set_address(address);
+        match address {
+            Some(address) => log!(Info, "{}: has chosen {address}", interface.link.name),
+            None => log!(
+                Info,
+                "{}: its own address is another's",
+                interface.link.name
+            ),
+        }
+        self.reconcile(index).await;
     }
 
     async fn outcome(&mut self, index: u32, outcome: Outcome) {

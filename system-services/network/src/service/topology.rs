@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use keelson_config::network::Kind;
+use keelson_config::network::{Interface, Kind};
 
 use super::Service;
 use crate::config::Config;
@@ -11,9 +11,22 @@ use crate::config::Config;
 fn shape(kind: &Kind) -> Kind {
     let mut kind = kind.clone();
     match &mut kind {
-        Kind::Bond(bond) => bond.members.clear(),
-        Kind::Bridge(bridge) => bridge.members.clear(),
+        Kind::Bond(bond) => {
+            bond.members.clear();
+            bond.params.remove("primary");
+        }
+        Kind::Bridge(bridge) => {
+            bridge.members.clear();
+            bridge.params.remove("path-cost");
+            bridge.params.remove("port-priority");
+        }
         Kind::Vrf(vrf) => vrf.members.clear(),
+        // Keys and peers can be set at any time.
+        Kind::WireGuard(wireguard) => {
+            (wireguard.port, wireguard.mark) = (None, None);
+            wireguard.key.clear();
+            wireguard.peers.clear();
+        }
         _ => {}
     }
     kind
@@ -35,17 +48,26 @@ impl Service {
             log!(Info, "{name}: is no longer wanted");
             self.delete(index, &name).await;
         }
-        for interface in &virtuals {
+        let is_missing = |one: &&Interface| self.links.values().all(|it| it.name != one.name);
+        let mut missing: Vec<&Interface> = virtuals.iter().filter(is_missing).collect();
+        if !missing.is_empty()
+            && let Ok(now) = self.kernel.links().await
+        {
+            // What was made a moment ago is not announced yet.
+            missing.retain(|one| now.iter().all(|it| it.name != one.name));
+        }
+        for interface in missing {
             let name = &interface.name;
-            if self.links.values().any(|link| link.name == *name) {
-                continue;
-            }
             let below = match &interface.kind {
-                Kind::Vlan(vlan) => match self.index_of(&vlan.link) {
-                    None => continue,
-                    index => index,
-                },
+                Kind::Vlan(vlan) => Some(&vlan.link),
+                Kind::Tunnel(tunnel) => tunnel.link.as_ref(),
                 _ => None,
+            };
+            let below = match below.map(|name| self.index_of(name)) {
+                // It is made when that is there.
+                Some(None) => continue,
+                Some(index) => index,
+                None => None,
             };
             match self.kernel.create(interface, below).await {
                 Ok(()) => log!(Info, "{name}: made"),
@@ -155,12 +177,31 @@ impl Service {
                         interface.link.controller = Some(controller);
                     }
                     log!(Debug, "{name}: is a part of another interface now");
+                    self.set_port(index).await;
                 }
                 Err(error) => {
                     self.refused.insert((index, controller));
                     self.say_once(&name, &error.to_string());
                 }
             }
+        }
+    }
+
+    /// Sets what is set of a link as a part of another one.
+    pub(super) async fn set_port(&mut self, index: u32) {
+        let Some(interface) = self.interfaces.get(&index) else {
+            return;
+        };
+        let (name, port) = (interface.link.name.clone(), interface.settings.port.clone());
+        let controller = interface.settings.controller.clone();
+        let controller = controller.and_then(|name| self.index_of(&name));
+        // Before it is a part, there is nothing to set.
+        let Some(controller) = controller.filter(|index| interface.link.controller == Some(*index))
+        else {
+            return;
+        };
+        if let Err(error) = self.kernel.set_port(index, controller, &port).await {
+            self.say_once(&name, &error.to_string());
         }
     }
 
@@ -174,7 +215,7 @@ impl Service {
             .or_else(|| by_name().map(|link| link.index))
     }
 
-    fn say_once(&mut self, name: &str, message: &str) {
+    pub(super) fn say_once(&mut self, name: &str, message: &str) {
         if self.said.insert(format!("{name}: {message}")) {
             log!(Error, "{name}: {message}");
         }

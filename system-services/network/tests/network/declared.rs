@@ -11,7 +11,7 @@ use crate::support::{Lab, SOON};
 
 impl Lab {
     /// Has the service find this network-config: whole or not at all, as first-boot writes it.
-    fn declare(&self, text: &str) {
+    pub(crate) fn declare(&self, text: &str) {
         let mut diagnostics = Diagnostics::new("network-config");
         let root = yaml::parse(text).unwrap().root;
         let network = network::parse(&root, &mut diagnostics).unwrap();

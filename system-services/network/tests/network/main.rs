@@ -3,10 +3,12 @@
 //! - `declared`: what a configuration says
 //! - `leases`: leases had, renewed, lost, refused, and what the machine looks like then
 //! - `links`: cables, interfaces that come and go, hostile neighbours
+//! - `made`: addresses that are chosen, tunnels, parts of bridges
 //! - `support`: the laboratory
 
 mod declared;
 mod ipv6;
 mod leases;
 mod links;
+mod made;
 mod support;
