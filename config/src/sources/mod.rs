@@ -4,6 +4,7 @@
 //! - [`http`]: how they are asked
 //! - [`nocloud`]: files of a seed, and `ds=nocloud` on the kernel command line; [`meta_data`]: its `meta-data`
 //! - [`credentials`]: what a hypervisor hands over in the firmware's tables
+//! - [`ovf`]: `ovf-env.xml`, of Azure and others; [`vmware`]: VMware's guestinfo
 //! - [`openstack`]: config drives and OpenStack's metadata service
 //! - [`ec2`] (with Alibaba Cloud, Exoscale, CloudStack), [`gce`], [`azure`], [`hetzner`], [`digitalocean`] (with UpCloud),
 //!   [`vultr`], [`oracle`], [`scaleway`], [`akamai`], [`equinix`]: metadata services
@@ -22,7 +23,9 @@ pub mod meta_data;
 pub mod nocloud;
 pub mod openstack;
 pub mod oracle;
+pub mod ovf;
 pub mod scaleway;
+pub mod vmware;
 pub mod vultr;
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +63,9 @@ pub struct Source {
     /// The machine that it was said to (`product_uuid`), when it was said over the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// A part of it comes from a disk, which may be gone by now: what a service on the network says is put beside that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub from_disk: bool,
     /// What it says of the network.
     pub network: Option<Network>,
     /// What the user says.
@@ -85,6 +91,7 @@ impl Default for Source {
             availability_zone: None,
             meta_data: Json::Null,
             machine: None,
+            from_disk: false,
             network: None,
             user_data: None,
             vendor_data: Vec::new(),
@@ -111,6 +118,34 @@ fn synthesised(config: &Json, diagnostics: &mut Diagnostics) -> Option<Network> 
 }
 
 impl Source {
+    /// What a disk said, with what the platform's service says of the same machine beside it. The instance stays the one that it
+    /// was when the disk was read, and what the user wrote there counts.
+    #[must_use]
+    pub fn with_service(self, service: Source) -> Source {
+        let mut public_keys = service.public_keys;
+        for key in self.public_keys {
+            if !public_keys.contains(&key) {
+                public_keys.push(key);
+            }
+        }
+        Source {
+            place: service.place,
+            hostname: service.hostname.or(self.hostname),
+            public_keys,
+            region: service.region,
+            availability_zone: service.availability_zone,
+            meta_data: service.meta_data,
+            machine: service.machine.or(self.machine),
+            network: service.network.or(self.network),
+            user_data: self.user_data.or(service.user_data),
+            random_seed: service.random_seed.or(self.random_seed),
+            platform: self.platform,
+            instance_id: self.instance_id,
+            from_disk: self.from_disk,
+            vendor_data: self.vendor_data,
+        }
+    }
+
     /// cloud-init's instance data, for templates: `v1`, `ds`, and the names of `v1` at the top as well.
     pub fn instance_data(&self) -> Json {
         let text = |names: &[&str]| {

@@ -64,6 +64,28 @@ pub fn fat_of(dir: &Path, contents: &[(&str, &str)]) -> Result<PathBuf> {
     Ok(image)
 }
 
+/// Writes a disc as Azure hands it to machines, UDF with an `ovf-env.xml`, to `dir/azure.img`. `custom_data` is in base64.
+///
+/// # Errors
+/// When genisoimage fails.
+pub fn azure(dir: &Path, hostname: &str, custom_data: &str) -> Result<PathBuf> {
+    let xml = format!(
+        "<?xml version=\"1.0\"?>\n<Environment xmlns=\"http://schemas.dmtf.org/ovf/environment/1\" xmlns:wa=\"http://schemas.microsoft.com/windowsazure\"><wa:ProvisioningSection>\
+         <LinuxProvisioningConfigurationSet xmlns=\"http://schemas.microsoft.com/windowsazure\"><HostName>{hostname}</HostName><CustomData>{custom_data}</CustomData>\
+         </LinuxProvisioningConfigurationSet></wa:ProvisioningSection></Environment>\n"
+    );
+    let files = write_files(dir, &[("ovf-env.xml", &xml)])?;
+    let image = dir.join("azure.img");
+    process::check(
+        Command::new("genisoimage")
+            .args(["-quiet", "-udf", "-V", "rd_rdfe_stable.1", "-o"])
+            .arg(&image)
+            .args(&files),
+        TOOL_DEADLINE,
+    )?;
+    Ok(image)
+}
+
 /// Writes an ISO 9660 seed to `dir/seed.iso`.
 ///
 /// # Errors

@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 
 use crate::harness::cloud::Cloud;
 use crate::harness::lab::{Lab, SETTLE_DEADLINE};
 use crate::harness::machine::Network;
+use crate::harness::seed;
 use crate::harness::status::Status;
 
 /// The firmware's word for Amazon's machines.
@@ -189,5 +191,51 @@ pub(super) fn a_machine_is_who_its_hypervisor_says(lab: &mut Lab) -> Result<()> 
         DEADLINE,
     )?;
     ensure!(all == "4b1c7d3e-0000-4000-8000-00000000beef\nbrig", "{all}");
+    Ok(())
+}
+
+pub(super) fn a_machine_of_azures_has_its_custom_data_from_the_disc_and_its_keys_from_the_service(
+    lab: &mut Lab,
+) -> Result<()> {
+    const ID: &str = "4b1c7d3e-0000-4000-8000-00000000a2e0";
+    let custom_data = STANDARD.encode("#cloud-config\nruncmd: ['echo $INSTANCE_ID >>/opt/runs']\n");
+    let disc = seed::azure(lab.dir(), "from-the-disc", &custom_data)?;
+    let cloud = Cloud::start()?;
+    let instance = json!({
+        "compute": {
+            "vmId": "ANOTHER-SPELLING", "location": "westeurope", "osProfile": {"computerName": "node"},
+            "publicKeys": [{"keyData": lab.key.public()?, "path": "x"}],
+        },
+        "network": {"interface": [{"macAddress": "525400123456", "ipv4": {"ipAddress": [{"privateIpAddress": "169.254.169.15"}]}}]},
+    })
+    .to_string();
+    cloud.has(&[(
+        "/metadata/instance?api-version=2021-08-01&extended=true",
+        &instance,
+    )]);
+    let mut machine = lab.machine()?;
+    machine.disks.truncate(1);
+    machine.network = Network::Cloud {
+        bridge: cloud.write_bridge(lab.dir())?,
+    };
+    let tag = "type=3,asset=7783-7084-3265-9085-8269-3286-77".to_owned();
+    for value in [format!("type=1,uuid={ID}"), tag] {
+        machine.extra.extend(["-smbios".into(), value.into()]);
+    }
+    let (vm, ssh) = lab.boot(&machine.clone().with_raw(&disc))?;
+    let line =
+        "until test -s /opt/runs && test $(hostname) = node; do sleep 0.2; done; cat /opt/runs";
+    let runs = ssh.check_within(line, DEADLINE)?;
+    ensure!(runs == ID, "{runs}");
+    let said = ssh.check("keelson service logs first-boot; keelson service logs metadata")?;
+    ensure!(said.contains("ovf-env.xml on vdb"), "{said}");
+    let _ = ssh.run("sync; sudo reboot -f || true");
+    drop(ssh);
+    vm.cut_power();
+    // The disc is there once; neither of the two has to be there again.
+    cloud.has(&[]);
+    let (_vm, ssh) = lab.boot(&machine)?;
+    let kept = ssh.check("hostname; cat /opt/runs")?;
+    ensure!(kept == format!("node\n{ID}"), "{kept}");
     Ok(())
 }

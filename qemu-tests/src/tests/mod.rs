@@ -85,7 +85,8 @@ pub fn all() -> Vec<Test> {
             a_service_with_an_unknown_image_is_named_on_the_console_and_the_others_run;
         clouds:
             a_machine_in_a_cloud_is_who_the_metadata_service_says_and_stays_so_without_it
-            a_machine_is_who_its_hypervisor_says;
+            a_machine_is_who_its_hypervisor_says
+            a_machine_of_azures_has_its_custom_data_from_the_disc_and_its_keys_from_the_service;
         configuration:
             a_machine_is_what_all_layers_of_its_configuration_say_and_follows_them;
         storage:

@@ -40,7 +40,7 @@ use keelson_config::sources::{Source, nocloud};
 use keelson_first_boot::stored;
 use metadata::What;
 use report::Report;
-use source::{disks, firmware};
+use source::{disks, firmware, guestinfo};
 use state::State;
 
 /// Parts of the console's image: `etc` and `usr/share/zoneinfo`.
@@ -122,7 +122,12 @@ fn run(report: &mut Report) -> Result<()> {
             metadata::overrule(&machine, found)
         }
     };
-    let platform = platform.filter(|_| found.is_none());
+    let found = found.map(|found| with_kept(&state, found));
+    // Azure's disc does not say all: its service is asked as well.
+    let platform = platform.filter(|platform| match &found {
+        None => true,
+        Some(found) => found.from_disk && *platform == Platform::Azure,
+    });
     let is_found = found.is_some();
     let source = match found {
         Some(source) => source,
@@ -179,17 +184,29 @@ fn is_of_another_machine(source: &Source, machine: &Machine) -> bool {
 /// The data source that there is now, in the machine itself.
 fn find(machine: &Machine, diagnostics: &mut Diagnostics, report: &mut Report) -> Option<Source> {
     let devices = source::block_devices(Path::new("/sys"), Path::new("/dev"));
+    let uuid = machine.dmi("product_uuid");
     let mut unreadable = Vec::new();
     let found = disks::find(&devices, |problem| unreadable.push(problem));
     unreadable
         .into_iter()
         .for_each(|problem| report.error(problem));
     match found {
-        Some(found) => found.read(diagnostics),
-        None => {
-            let uuid = machine.dmi("product_uuid");
-            firmware::find(Path::new(FIRMWARE), uuid, diagnostics, report)
+        Some(found) => found.read(uuid, diagnostics),
+        None => firmware::find(Path::new(FIRMWARE), uuid, diagnostics, report)
+            .or_else(|| guestinfo::find(machine, diagnostics, report)),
+    }
+}
+
+/// What a disk says, with what its platform's service said at an earlier boot beside it.
+fn with_kept(state: &State, found: Source) -> Source {
+    if !found.from_disk {
+        return found;
+    }
+    match stored::kept(&state.config) {
+        Ok(Some(kept)) if kept.from_disk && kept.instance_id == found.instance_id => {
+            found.with_service(kept)
         }
+        _ => found,
     }
 }
 

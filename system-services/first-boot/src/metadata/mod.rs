@@ -156,6 +156,13 @@ impl Task {
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("{}: nothing is known yet", platform.name()))?;
         report.diagnostics(diagnostics);
+        // What a disk said to this very machine counts.
+        let uuid = self.machine.dmi("product_uuid");
+        let is_ours = |kept: &Source| kept.from_disk && kept.instance_id.eq_ignore_ascii_case(uuid);
+        let source = match kept.clone().filter(is_ours) {
+            Some(kept) => kept.with_service(source),
+            None => source,
+        };
         let known = Source {
             random_seed: None,
             ..source.clone()

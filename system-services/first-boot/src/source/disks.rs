@@ -1,18 +1,20 @@
-//! NoCloud seeds and OpenStack's config drives: file systems with a label, on the disks that are there.
+//! NoCloud seeds, OpenStack's config drives, and discs with an `ovf-env.xml`, on the disks that are there.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use keelson_config::Diagnostics;
-use keelson_config::sources::{Source, nocloud, openstack};
+use keelson_config::sources::{Source, nocloud, openstack, ovf};
 
-use super::{ReadAt, Volume, fat, iso};
+use super::{ReadAt, Volume, fat, iso, udf};
 
 /// Labels, in small letters or capitals. Of several file systems the first label counts.
 const NOCLOUD: &str = "cidata";
 const CONFIG_DRIVE: &str = "config-2";
-const LABELS: [&str; 2] = [NOCLOUD, CONFIG_DRIVE];
+/// Discs of vSphere and of others that know OVF.
+const OVF: [&str; 3] = ["ovf env", "ovfenv", "ovf-transport"];
+const LABELS: [&str; 5] = [NOCLOUD, CONFIG_DRIVE, OVF[0], OVF[1], OVF[2]];
 
 /// Files of a data source, and the device they were found on.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,11 +27,12 @@ pub(crate) struct Found {
 enum Files {
     NoCloud(Box<nocloud::Files>),
     ConfigDrive(Box<openstack::Files>),
+    Ovf(Vec<u8>),
 }
 
 impl Found {
-    /// What the files say; `None`, and an error, when it cannot be used.
-    pub(crate) fn read(self, diagnostics: &mut Diagnostics) -> Option<Source> {
+    /// What the files say to the machine with this `product_uuid`; `None`, and an error, when it cannot be used.
+    pub(crate) fn read(self, uuid: &str, diagnostics: &mut Diagnostics) -> Option<Source> {
         let device = self.device;
         match self.files {
             Files::NoCloud(files) => {
@@ -39,6 +42,10 @@ impl Found {
                 let place = format!("the config drive {device}");
                 openstack::read(*files, "configdrive", &place, diagnostics)
             }
+            Files::Ovf(xml) => {
+                let place = format!("{} on {device}", ovf::FILE);
+                ovf::read(&xml, uuid, &place, diagnostics)
+            }
         }
     }
 
@@ -46,6 +53,7 @@ impl Found {
         match self.files {
             Files::NoCloud(_) => NOCLOUD,
             Files::ConfigDrive(_) => CONFIG_DRIVE,
+            Files::Ovf(_) => OVF[0],
         }
     }
 }
@@ -60,6 +68,9 @@ pub(crate) fn read(name: &str, device: &impl ReadAt) -> io::Result<Option<Found>
             (Box::new(volume), label)
         } else if let Some((volume, label)) = iso::open(device, &LABELS)? {
             (Box::new(volume), label)
+        } else if let Some(volume) = udf::open(device)? {
+            // Azure gives it a label that changes: the file tells.
+            (Box::new(volume), OVF[0])
         } else {
             return Ok(None);
         };
@@ -70,7 +81,8 @@ pub(crate) fn read(name: &str, device: &impl ReadAt) -> io::Result<Option<Found>
             vendor_data: volume.file("vendor-data")?,
             network_config: volume.file("network-config")?,
         }))),
-        _ => config_drive(volume.as_ref())?,
+        CONFIG_DRIVE => config_drive(volume.as_ref())?,
+        _ => volume.file(ovf::FILE)?.map(Files::Ovf),
     };
     Ok(files.map(|files| Found {
         device: name.to_owned(),

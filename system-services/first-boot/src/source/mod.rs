@@ -1,14 +1,16 @@
 //! Data sources: who the machine is, what its user and those who run it want, as the disks and the kernel command line say.
 //!
 //! Files are read straight from block devices, so that nothing is mounted and no privilege is needed for it. Crates exist for
-//! both file systems, but `fatfs` refuses small FAT32 volumes that Linux takes, and the ISO 9660 ones bring a FUSE server along or
-//! know no Rock Ridge; a few files need neither.
+//! the file systems, but `fatfs` refuses small FAT32 volumes that Linux takes, the ISO 9660 ones bring a FUSE server along or
+//! know no Rock Ridge, and UDF's brings twelve others; a few files need none of that.
 //!
 //! - [`firmware`]: credentials in the firmware's tables
 //! - [`disks`]: seeds and config drives on disks
 //! - [`devices`]: the block devices that there are
 //! - [`fat`]: FAT12, FAT16, FAT32 with long names
 //! - [`iso`]: ISO 9660 with Rock Ridge or Joliet names
+//! - [`udf`]: UDF, as Azure writes it
+//! - [`guestinfo`]: VMware's variables
 //! - [`bytes`]: numbers in byte arrays
 
 mod bytes;
@@ -16,7 +18,9 @@ mod devices;
 pub(crate) mod disks;
 mod fat;
 pub(crate) mod firmware;
+pub(crate) mod guestinfo;
 mod iso;
+mod udf;
 
 use std::fs::File;
 use std::io;

@@ -177,7 +177,7 @@ fn a_config_drive_is_read_in_the_newest_version_that_is_understood() {
         };
         let found = read("vdb", &image).unwrap().expect("a config drive");
         let mut diagnostics = Diagnostics::new("");
-        let source = found.read(&mut diagnostics).unwrap();
+        let source = found.read("", &mut diagnostics).unwrap();
         assert_eq!(source.instance_id, "2018-08-27");
         assert_eq!(source.user_data.as_deref(), Some(&b"#!/bin/sh\n"[..]));
         assert_eq!(source.place, "the config drive vdb");
@@ -251,4 +251,69 @@ proptest! {
         }
         let _ = read("vdb", &image);
     }
+}
+
+const ENVIRONMENT: &str = r#"<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure"><wa:ProvisioningSection>
+<LinuxProvisioningConfigurationSet xmlns="http://schemas.microsoft.com/windowsazure"><HostName>node</HostName></LinuxProvisioningConfigurationSet></wa:ProvisioningSection></Environment>"#;
+
+/// A volume with `ovf-env.xml`, of that label; with `udf` that is UDF, and ISO 9660 beside it, which is made unrecognisable.
+fn environment(label: &str, udf: bool) -> Option<Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("tree")).unwrap();
+    std::fs::write(directory.path().join("tree/ovf-env.xml"), ENVIRONMENT).unwrap();
+    std::fs::write(directory.path().join("tree/large"), vec![b'x'; 100_000]).unwrap();
+    let mut arguments = vec!["-quiet", "-V", label, "-o", "disc"];
+    arguments.push(if udf { "-udf" } else { "-R" });
+    arguments.push("tree");
+    if !run("genisoimage", &arguments, directory.path()) {
+        return None;
+    }
+    let mut image = std::fs::read(directory.path().join("disc")).unwrap();
+    if udf {
+        for sector in 16..32 {
+            let name = &mut image[sector * 2048 + 1..sector * 2048 + 6];
+            if name == b"CD001" {
+                name.copy_from_slice(b"BOOT2");
+            }
+        }
+    }
+    Some(image)
+}
+
+#[test]
+fn environments_are_read_from_udf_and_iso() {
+    for (label, udf) in [("rd_rdfe_stable.1", true), ("OVF ENV", false)] {
+        let Some(image) = environment(label, udf) else {
+            return;
+        };
+        let found = read("sr0", &image).unwrap().expect(label);
+        let source = found.read("AB", &mut Diagnostics::new("")).unwrap();
+        assert_eq!(
+            (source.hostname.as_deref(), source.instance_id.as_str()),
+            (Some("node"), "ab")
+        );
+    }
+}
+
+#[test]
+fn broken_udf_is_an_error_and_never_more() {
+    let Some(image) = environment("x", true) else {
+        return;
+    };
+    let runner = &mut proptest::test_runner::TestRunner::deterministic();
+    let changes = prop::collection::vec((0..300_000usize, any::<u8>()), 1..6);
+    let tried = runner.run(&changes, |changes| {
+        let mut broken = image.clone();
+        for (place, byte) in changes {
+            // Where descriptors and entries are.
+            let place = (16 * 2048 + place) % broken.len();
+            broken[place] = byte;
+        }
+        let _ = read("sr0", &broken);
+        Ok(())
+    });
+    tried.unwrap();
+    let mut cut = image;
+    cut.truncate(260 * 2048);
+    assert!(read("sr0", &cut).is_err());
 }
