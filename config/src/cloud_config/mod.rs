@@ -108,8 +108,11 @@ impl CloudConfig {
         if network.is_none() && resolver.is_none() && self.firewall.is_none() {
             return None;
         }
-        // Nothing is said of interfaces: every one still asks DHCP.
-        let mut network = network.cloned().unwrap_or_else(Network::dhcp_everywhere);
+        let untold = || Network {
+            untold: true,
+            ..Network::default()
+        };
+        let mut network = network.cloned().unwrap_or_else(untold);
         if let Some(resolver) = resolver {
             let later = std::mem::replace(&mut network.global_dns, resolver.clone());
             network.global_dns.servers.extend(later.servers);

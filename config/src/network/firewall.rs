@@ -64,6 +64,12 @@ impl Protocol {
 }
 
 impl Firewall {
+    fn read(&mut self, what: &str, node: &Node, diagnostics: &mut Diagnostics) {
+        for item in yaml::list_or_single(node) {
+            self.allow.extend(allow(what, item, diagnostics));
+        }
+    }
+
     /// Whether somebody, somewhere, gets through to a port of TCP.
     pub fn lets_in(&self, port: u16) -> bool {
         self.allow.iter().any(|allow| {
@@ -79,11 +85,23 @@ impl Firewall {
 /// Reads it; `None` when there is to be no packet filter. What is wrong with an entry costs that entry: nothing is let in by
 /// mistake.
 pub(crate) fn parse(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Firewall> {
+    if node.is_null() {
+        let message =
+            format!("{what}: nothing is said, and everything is let in; `true` lets nothing in");
+        diagnostics.warning(node.position, message);
+        return None;
+    }
     if let Value::Scalar(scalar) = &node.value
         && let Some(enabled) = scalar.as_bool()
     {
         return enabled.then(Firewall::default);
     }
+    let mut firewall = Firewall::default();
+    let Value::Mapping(_) = &node.value else {
+        // A list is what is allowed.
+        firewall.read(what, node, diagnostics);
+        return Some(firewall);
+    };
     let fields = yaml::mapping(what, node, diagnostics)?;
     fields.check(
         &format!(" of {what}"),
@@ -94,15 +112,11 @@ pub(crate) fn parse(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> O
     let enabled = fields.get("enabled");
     let enabled =
         enabled.and_then(|node| yaml::boolean(&format!("{what}.enabled"), node, diagnostics));
-    if enabled == Some(false) || node.is_null() {
+    if enabled == Some(false) {
         return None;
     }
-    let mut firewall = Firewall::default();
     if let Some(node) = fields.get("allow") {
-        let what = format!("{what}.allow");
-        for item in yaml::list_or_single(node) {
-            firewall.allow.extend(allow(&what, item, diagnostics));
-        }
+        firewall.read(&format!("{what}.allow"), node, diagnostics);
     }
     Some(firewall)
 }
@@ -115,8 +129,19 @@ fn allow(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Allow
         });
     }
     let fields = yaml::mapping(what, item, diagnostics)?;
-    let known = ["port", "ports", "from", "interface"];
-    fields.check(&format!(" of {what}"), &known, &[], diagnostics);
+    for (key, node) in fields.iter() {
+        let is_known = ["port", "ports", "from", "interface"].contains(&key.text.as_str());
+        let says_nothing = yaml::list_or_single(node).is_empty();
+        if !is_known || says_nothing {
+            let why = match is_known {
+                true => format!("`{}` says nothing", key.text),
+                false => format!("unknown key `{}` (port, from, interface)", key.text),
+            };
+            let message = format!("{what}: {why}; nothing is let in by this entry");
+            diagnostics.error(key.position, message);
+            return None;
+        }
+    }
     let mut allow = Allow::default();
     for node in ["port", "ports"].iter().filter_map(|key| fields.get(key)) {
         for node in yaml::list_or_single(node) {
@@ -139,11 +164,18 @@ fn allow(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Allow
         }
     }
     if let Some(node) = fields.get("interface") {
-        allow.interface = Some(values::interface_name(
-            &format!("{what}.interface"),
-            node,
-            diagnostics,
-        )?);
+        let what = format!("{what}.interface");
+        let name = values::interface_name(&what, node, diagnostics)?;
+        // Others mean something to iptables.
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
+        if name.starts_with('-') || !name.chars().all(is_plain) {
+            let message = format!(
+                "{what}: `{name}` has letters that no interface has; nothing is let in by this entry"
+            );
+            diagnostics.error(node.position, message);
+            return None;
+        }
+        allow.interface = Some(name);
     }
     if allow == Allow::default() {
         let message = format!(
@@ -221,6 +253,13 @@ mod tests {
             "allow: [0, 70000, 22/icmp, 9-1, {port: 22, from: everywhere}, {}, {ports: [80, x]}]",
         );
         assert_eq!((firewall, said), (Some(Firewall::default()), 7));
+        let (firewall, said) = read(
+            "allow: [{port: 22, form: 10.0.0.0/8}, {port: 22, from: []}, {from: 10.0.0.0/8, port: }, {interface: 'eth+'}]",
+        );
+        assert_eq!((firewall, said), (Some(Firewall::default()), 4));
+        assert_eq!(read("on please"), (Some(Firewall::default()), 1));
+        assert_eq!(read("~"), (None, 1));
+        assert_eq!(read("[22, 80]").0.unwrap().allow.len(), 2);
         assert_eq!(read("{enabled: no, allow: [22]}"), (None, 0));
         assert_eq!(read("yes"), (Some(Firewall::default()), 0));
         assert_eq!(read("no"), (None, 0));

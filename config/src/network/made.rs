@@ -101,6 +101,16 @@ pub(super) fn tunnel(
     }
     let (input_key, output_key) = keys(what, fields, diagnostics)?;
     let learning = fields.get("mac-learning");
+    let tos: Option<u8> = values::number(what, fields, "type-of-service", diagnostics);
+    if tos.is_some()
+        && ["ip6", "ipip6", "vti"]
+            .iter()
+            .any(|start| mode.starts_with(start))
+    {
+        let message =
+            format!("{what}: tunnels of mode {mode} have no `type-of-service`; it is left out");
+        diagnostics.warning(node.position, message);
+    }
     Some(Kind::Tunnel(Tunnel {
         local,
         remote,
@@ -108,7 +118,7 @@ pub(super) fn tunnel(
         input_key,
         output_key,
         ttl: values::number(what, fields, "ttl", diagnostics),
-        tos: values::number(what, fields, "type-of-service", diagnostics),
+        tos,
         port: values::number(what, fields, "port", diagnostics),
         learning: learning
             .and_then(|node| yaml::boolean(&format!("{what}.mac-learning"), node, diagnostics)),
@@ -141,7 +151,7 @@ fn end(
     fields: &Fields<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Option<IpAddr>> {
-    let Some(node) = fields.get(key) else {
+    let Some(node) = fields.get(key).filter(|node| !node.is_null()) else {
         return Some(None);
     };
     let address = values::address(&format!("{what}.{key}"), node, diagnostics)?;
@@ -157,16 +167,16 @@ fn end(
     Some(Some(address))
 }
 
-/// `key` for both directions, or `keys` of `input` and `output`: a number, or written as an IPv4 address.
+/// `key` or `keys`: one for both directions, or a mapping with `input` and `output`. Each is a number, or written as an IPv4
+/// address.
 fn keys(
     what: &str,
     fields: &Fields<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<(Option<u32>, Option<u32>)> {
-    let both = fields.get("key").or_else(|| {
-        let node = fields.get("keys")?;
-        matches!(node.value, Value::Scalar(_)).then_some(node)
-    });
+    let Some(node) = key_node(fields) else {
+        return Some((None, None));
+    };
     let mut number = |node: &Node| {
         let text = yaml::string(&format!("{what}.key"), node, diagnostics)?;
         let dotted = || text.parse::<Ipv4Addr>().ok().map(u32::from);
@@ -179,18 +189,23 @@ fn keys(
         }
         found
     };
-    if let Some(node) = both {
+    let Value::Mapping(entries) = &node.value else {
         let key = number(node)?;
         return Some((Some(key), Some(key)));
-    }
-    let Some(Value::Mapping(entries)) = fields.get("keys").map(|node| &node.value) else {
-        return Some((None, None));
     };
     let mut of = |name: &str| match entries.iter().find(|(key, _)| key.text == name) {
         Some((_, node)) => number(node).map(Some),
         None => Some(None),
     };
     Some((of("input")?, of("output")?))
+}
+
+/// netplan takes either name for either form.
+fn key_node<'a>(fields: &Fields<'a>) -> Option<&'a Node> {
+    let mut given = ["key", "keys"]
+        .into_iter()
+        .filter_map(|key| fields.get(key));
+    given.find(|node| !node.is_null())
 }
 
 /// A key of WireGuard's (Curve25519, or shared): 32 bytes in base64.
@@ -212,12 +227,13 @@ pub(super) fn wireguard(
     node: &Node,
     diagnostics: &mut Diagnostics,
 ) -> Option<Kind> {
-    let keys = fields
-        .get("keys")
-        .and_then(|node| yaml::mapping("keys", node, diagnostics));
-    let key_node = fields
-        .get("key")
-        .or_else(|| keys.and_then(|keys| keys.get("private")));
+    let key_node = key_node(fields).and_then(|node| match &node.value {
+        Value::Mapping(entries) => {
+            let private = entries.iter().find(|(key, _)| key.text == "private");
+            private.map(|(_, node)| node)
+        }
+        _ => Some(node),
+    });
     let key = key_node.and_then(|node| yaml::string(&format!("{what}.key"), node, diagnostics));
     let (Some(key), Some(key_node)) = (key, key_node) else {
         diagnostics.error(

@@ -17,6 +17,9 @@ pub struct Network {
     /// Leave every interface alone.
     #[serde(skip_serializing_if = "is_default")]
     pub disabled: bool,
+    /// Nothing is said of interfaces: they are as without a configuration, each wired one asks DHCP of both versions.
+    #[serde(skip_serializing_if = "is_default")]
+    pub untold: bool,
     /// Interfaces, in the order of the document.
     pub interfaces: Vec<Interface>,
     /// Name servers that no interface has of its own.
@@ -97,6 +100,9 @@ pub struct Interface {
     /// Whether router advertisements are heeded; the kernel's own rule otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accept_ra: Option<bool>,
+    /// Whether it has a link-local address of version 6; the kernel's own rule otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_local_ipv6: Option<bool>,
     /// Whether addresses of version 6 change for privacy (RFC 8981).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_privacy: Option<bool>,

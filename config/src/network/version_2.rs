@@ -5,6 +5,7 @@ use super::made::{members, parameters, tunnel, vlan};
 use super::model::{Bond, Bridge, Interface, Kind, Match, Network, Overrides, Route, Rule, Vrf};
 use super::values::{self, cidrs};
 use crate::diagnostic::Diagnostics;
+use crate::names;
 use crate::yaml::{self, Fields, Node};
 
 /// Mappings of interfaces, by their kind.
@@ -150,6 +151,12 @@ fn interface(
             &[]
         }
     };
+    if !matches!(interface.kind, Kind::Physical) && !names::is_interface(&interface.name) {
+        let message = format!(
+            "{what}: no name of an interface (at most 15 letters, no space, no slash): it cannot be made"
+        );
+        diagnostics.error(node.position, message);
+    }
     let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
     fields.check(&format!(" of {what}"), &known, &[], diagnostics);
     settings(&mut interface, what, fields, diagnostics);
@@ -219,6 +226,7 @@ fn settings(
     if let Some(node) = fields.get("link-local") {
         let kinds = yaml::strings("link-local", node, diagnostics);
         interface.link_local_ipv4 = kinds.iter().any(|kind| kind == "ipv4");
+        interface.link_local_ipv6 = Some(kinds.iter().any(|kind| kind == "ipv6"));
     }
     if let Some(node) = fields.get("addresses") {
         interface.addresses = cidrs(&format!("{what}.addresses"), node, diagnostics);

@@ -48,6 +48,8 @@ pub struct Settings {
     pub table: Option<u32>,
     /// Whether router advertisements are heeded.
     pub accept_ra: Option<bool>,
+    /// Whether it has a link-local address of version 6.
+    pub link_local_ipv6: Option<bool>,
     /// Whether addresses change for privacy.
     pub ipv6_privacy: Option<bool>,
     /// It chooses an address of its own (RFC 3927).
@@ -146,6 +148,16 @@ impl Config {
         Self { network }
     }
 
+    /// Nothing is said but what may come in.
+    pub fn of_firewall(firewall: Option<Firewall>) -> Self {
+        let network = firewall.map(|firewall| Network {
+            untold: true,
+            firewall: Some(firewall),
+            ..Network::default()
+        });
+        Self { network }
+    }
+
     fn interfaces(&self) -> impl Iterator<Item = &Interface> {
         let network = self.network.iter().filter(|network| !network.disabled);
         network.flat_map(|network| &network.interfaces)
@@ -177,8 +189,9 @@ impl Config {
     /// This configuration, with the packet filter of another one.
     #[must_use]
     pub fn with_firewall_of(mut self, other: &Config) -> Self {
-        if let Some(network) = &mut self.network {
-            network.firewall = other.firewall().cloned();
+        match &mut self.network {
+            Some(network) => network.firewall = other.firewall().cloned(),
+            None => self = Self::of_firewall(other.firewall().cloned()),
         }
         self
     }
@@ -194,7 +207,8 @@ impl Config {
     /// What holds for a link; `wired` says whether it is a wired interface of the machine itself. `None` leaves it alone. The
     /// second value names another part of the configuration that fits as well, when none fits better.
     pub fn settings_for(&self, link: &Link, wired: bool) -> (Option<Settings>, Option<&str>) {
-        let Some(network) = &self.network else {
+        let said = self.network.as_ref().filter(|network| !network.untold);
+        let Some(network) = said else {
             let settings = Settings {
                 dhcp4: Some(DhcpSettings::default()),
                 dhcp6: Some(DhcpSettings::default()),
@@ -258,6 +272,7 @@ impl Config {
             controller,
             table,
             accept_ra: interface.accept_ra.or(interface.dhcp6.then_some(true)),
+            link_local_ipv6: interface.link_local_ipv6,
             ipv6_privacy: interface.ipv6_privacy,
             link_local: interface.link_local_ipv4 && part.stands_alone,
             wake_on_lan: interface.wakeonlan,

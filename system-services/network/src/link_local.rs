@@ -33,33 +33,55 @@ const PREFIX: u8 = 16;
 const RETRY: Duration = Duration::from_secs(10);
 const EVERYBODY: [u8; 6] = [0xff; 6];
 
-/// Where choices go, with the interface's index. `None` gives the address up.
-pub type Outcomes = UnboundedSender<(u32, Option<Ipv4Addr>)>;
+/// Where choices go, with the interface's index and the chooser's number. `None` gives the address up.
+pub type Outcomes = UnboundedSender<(u32, u64, Option<Ipv4Addr>)>;
+
+/// What a chooser needs to know.
+#[derive(Debug)]
+pub struct Setup {
+    /// The interface's index.
+    pub index: u32,
+    /// The chooser's number.
+    pub generation: u64,
+    /// The interface's name, for messages.
+    pub name: String,
+    /// Its Ethernet address.
+    pub hardware_address: [u8; 6],
+    /// An address of this kind that it has already.
+    pub present: Option<Ipv4Addr>,
+}
 
 /// Chooses an address for an interface; dropping it ends that.
 #[derive(Debug)]
 pub struct LinkLocal {
     carrier: watch::Sender<bool>,
     task: JoinHandle<()>,
+    generation: u64,
     address: Option<Ipv4Addr>,
 }
 
 impl LinkLocal {
-    /// Starts. Nothing happens before there is a carrier.
-    pub fn start(index: u32, name: &str, hardware_address: [u8; 6], outcomes: Outcomes) -> Self {
+    /// Starts. Nothing happens before there is a carrier; an address that the interface has already is kept until then, and as
+    /// long as nobody else has it.
+    pub fn start(setup: Setup, outcomes: Outcomes) -> Self {
         let (carrier, carrier_events) = watch::channel(false);
+        let (generation, address) = (setup.generation, setup.present);
         let chooser = Chooser {
-            index,
-            name: name.to_owned(),
-            hardware_address,
+            setup,
             carrier: carrier_events,
             outcomes,
         };
         Self {
             carrier,
             task: tokio::spawn(chooser.run()),
-            address: None,
+            generation,
+            address,
         }
+    }
+
+    /// Which of the choosers it is.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Tells it whether there is a carrier.
@@ -67,9 +89,9 @@ impl LinkLocal {
         self.carrier.send_replace(carrier);
     }
 
-    /// Remembers what was chosen.
-    pub fn set_address(&mut self, address: Option<Ipv4Addr>) {
-        self.address = address;
+    /// Remembers what was chosen; gives what was before.
+    pub fn set_address(&mut self, address: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        std::mem::replace(&mut self.address, address)
     }
 
     /// What was chosen, with the length of the network's prefix.
@@ -119,45 +141,61 @@ enum End {
 type Against = fn(&[u8], Ipv4Addr, [u8; 6]) -> Option<[u8; 6]>;
 
 struct Chooser {
-    index: u32,
-    name: String,
-    hardware_address: [u8; 6],
+    setup: Setup,
     carrier: watch::Receiver<bool>,
     outcomes: Outcomes,
 }
 
 impl Chooser {
     async fn run(mut self) {
-        let mut candidates = Candidates::new(self.hardware_address);
-        let mut address = candidates.next();
+        let mut candidates = Candidates::new(self.setup.hardware_address);
+        let present = self.setup.present;
+        let mut address = present.unwrap_or_else(|| candidates.next());
         let mut conflicts = 0;
+        let mut last_words = String::new();
         loop {
             if self.carrier.wait_for(|carrier| *carrier).await.is_err() {
                 return;
             }
-            if conflicts >= MAX_CONFLICTS {
-                sleep(RATE_LIMIT_INTERVAL).await;
-            }
-            match self.have(address).await {
+            let mut was_had = false;
+            match self.have(address, &mut was_had).await {
                 Ok(End::Conflict) => {
-                    let _ = self.outcomes.send((self.index, None)); // the service is ending
-                    conflicts += 1;
+                    self.tell(None);
+                    conflicts = if was_had { 0 } else { conflicts + 1 };
                     address = candidates.next();
+                    if conflicts >= MAX_CONFLICTS {
+                        sleep(RATE_LIMIT_INTERVAL).await;
+                    }
                 }
                 Ok(End::Carrier) => {}
                 Ok(End::Over) => return,
                 Err(error) => {
-                    // It may be going down: the carrier tells.
-                    log!(Debug, "{}: {address}: {error}", self.name);
+                    let words = error.to_string();
+                    if words != last_words && *self.carrier.borrow() {
+                        log!(
+                            Warning,
+                            "{}: choosing an address: {words}; will try again",
+                            self.setup.name
+                        );
+                        last_words = words;
+                    }
                     sleep(RETRY).await;
                 }
             }
         }
     }
 
-    /// Probes an address, has it, and defends it as long as it can.
-    async fn have(&mut self, address: Ipv4Addr) -> io::Result<End> {
-        let socket = PacketSocket::open(self.index, ETHERTYPE_ARP, &arp::filter(address))?;
+    fn tell(&self, address: Option<Ipv4Addr>) {
+        let Setup {
+            index, generation, ..
+        } = self.setup;
+        let _ = self.outcomes.send((index, generation, address)); // the service is ending
+    }
+
+    /// Probes an address, has it, and defends it as long as it can. `was_had` tells whether it came to that.
+    async fn have(&mut self, address: Ipv4Addr, was_had: &mut bool) -> io::Result<End> {
+        let own = self.setup.hardware_address;
+        let socket = PacketSocket::open(self.setup.index, ETHERTYPE_ARP, &arp::filter(address))?;
         let socket = Watched::new(socket)?;
         let mut random = Random::from_kernel()?;
         let mut wait = random.below(PROBE_WAIT);
@@ -168,16 +206,15 @@ impl Chooser {
             if number == PROBE_NUM {
                 break;
             }
-            socket
-                .get()
-                .send(EVERYBODY, &arp::probe(self.hardware_address, address))?;
+            socket.get().send(EVERYBODY, &arp::probe(own, address))?;
             wait = match number + 1 {
                 PROBE_NUM => ANNOUNCE_WAIT,
                 _ => PROBE_MIN + random.below(PROBE_MAX - PROBE_MIN),
             };
         }
-        let _ = self.outcomes.send((self.index, Some(address))); // the service is ending
-        let announcement = arp::announcement(self.hardware_address, address);
+        *was_had = true;
+        self.tell(Some(address));
+        let announcement = arp::announcement(own, address);
         let mut announced = 0;
         let mut defended: Option<Instant> = None;
         loop {
@@ -200,7 +237,7 @@ impl Chooser {
                     log!(
                         Info,
                         "{}: {address} is defended against another machine",
-                        self.name
+                        self.setup.name
                     );
                     socket.get().send(EVERYBODY, &announcement)?;
                 }
@@ -217,7 +254,7 @@ impl Chooser {
         wait: Duration,
         against: Against,
     ) -> io::Result<Option<End>> {
-        let own = self.hardware_address;
+        let own = self.setup.hardware_address;
         let heard = async {
             let mut packet = [0; 64];
             loop {

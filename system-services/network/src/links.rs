@@ -32,6 +32,10 @@ pub struct Link {
     pub controller: Option<u32>,
     /// It was made by this service.
     pub ours: bool,
+    /// What it was made as, where this service made it.
+    pub made_as: Option<String>,
+    /// The index of the one that it is on.
+    pub below: Option<u32>,
     /// What the kernel calls its kind (`bond`, `vlan`); empty for a card.
     pub kind: String,
     /// A card, or a hypervisor's device, is behind it.
@@ -61,7 +65,14 @@ impl Link {
                     link.enslaved = *index != 0;
                     link.controller = Some(*index).filter(|index| *index != 0);
                 }
-                LinkAttribute::IfAlias(alias) => link.ours = alias == OURS,
+                LinkAttribute::IfAlias(alias) => {
+                    let rest = alias.strip_prefix(OURS);
+                    link.ours = rest.is_some();
+                    link.made_as = rest
+                        .map(|rest| rest.trim().to_owned())
+                        .filter(|text| !text.is_empty());
+                }
+                LinkAttribute::Link(index) => link.below = Some(*index).filter(|index| *index != 0),
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {
                         if let LinkInfo::Kind(kind) = info {

@@ -7,6 +7,7 @@ use keelson_config::cloud_config::Ntp;
 use keelson_config::instance::{
     CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, TIME_DIRECTORY,
 };
+use keelson_config::network::Network;
 use keelson_sys::durable::Access;
 use serde_json::{Map, Value as Json};
 
@@ -19,6 +20,7 @@ const DOCKER_SETTINGS: &str = "docker/daemon.json";
 /// Keys of daemon.json that the configuration set last, so that they can be taken away.
 const DOCKER_GIVEN: &str = "docker/.from-configuration.json";
 const MAX_DOCKER_BYTES: u64 = 1024 * 1024;
+const MAX_NETWORK_BYTES: u64 = 4 * 1024 * 1024;
 const READABLE: Access = Access::root(0o644);
 
 /// Writes all of them.
@@ -198,7 +200,21 @@ fn docker(context: &Context<'_>, wanted: &Map<String, Json>, report: &mut Report
 
 /// What the network service reads.
 fn network(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
-    let network = wanted.config.network_with(&wanted.source);
+    let mut network = wanted.config.network_with(&wanted.source);
+    // What cannot be read may be what says who is let in, and where the machine is: what it last was counts.
+    if !wanted.understood
+        && let Ok(Some(json)) = context
+            .state
+            .config
+            .read(Path::new(NETWORK_FILE), MAX_NETWORK_BYTES)
+        && let Ok(last) = serde_json::from_slice::<Network>(&json)
+    {
+        match &mut network {
+            None => return,
+            Some(network) if network.firewall.is_none() => network.firewall = last.firewall,
+            Some(_) => {}
+        }
+    }
     let json = network.and_then(|network| serde_json::to_vec_pretty(&network).ok());
     let access = Access::root(0o600);
     replace(

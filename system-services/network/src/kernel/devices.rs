@@ -12,7 +12,8 @@ use super::{Kernel, KernelError, failed, tunnels, unless_gone};
 use crate::links::OURS;
 
 impl Kernel {
-    /// Makes an interface. `below` is the index of the one that a VLAN is on, or a tunnel goes over.
+    /// Makes an interface. `below` is the index of the one that a VLAN is on, or a tunnel goes over; `made_as` is written down with
+    /// it, for a later run of this service.
     ///
     /// # Errors
     /// What the kernel answers.
@@ -20,6 +21,7 @@ impl Kernel {
         &self,
         interface: &Interface,
         below: Option<u32>,
+        made_as: &str,
     ) -> Result<(), KernelError> {
         let name = &interface.name;
         let message = match &interface.kind {
@@ -39,7 +41,7 @@ impl Kernel {
         let made = self.handle.link().add(message).execute().await;
         made.map_err(failed(format!("making {name}")))?;
         // The kernel takes no alias when it makes one.
-        let alias = LinkAttribute::IfAlias(OURS.to_owned());
+        let alias = LinkAttribute::IfAlias(format!("{OURS} {made_as}"));
         let marked = LinkUnspec::new_with_name(name).append_extra_attribute(alias);
         self.change(marked.build(), &format!("marking {name} as ours"))
             .await

@@ -9,8 +9,11 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkGre, LinkGre6, LinkMessageBuilder, LinkUnspec, LinkVxlan};
 
-/// Flag of a sit tunnel that is ISATAP's (`SIT_ISATAP` of linux/if_tunnel.h).
+/// Flag of a sit tunnel that is ISATAP's (`SIT_ISATAP` of linux/if_tunnel.h): in the machine's order of bytes, whatever the
+/// attribute's type says.
 const SIT_ISATAP: u16 = 1;
+/// How often a packet may be packed once more on its way (RFC 2473 5.1), as ip-tunnel(8) has it.
+const ENCAPSULATION_LIMIT: u8 = 4;
 /// Hops of packets over version 6, where nothing is said.
 const HOPS: u8 = 64;
 
@@ -108,7 +111,10 @@ fn gre6(
     if let Some(below) = below {
         builder = builder.dev(below);
     }
-    builder.ttl(tunnel.ttl.unwrap_or(HOPS)).build()
+    builder
+        .ttl(tunnel.ttl.unwrap_or(HOPS))
+        .encap_limit(ENCAPSULATION_LIMIT)
+        .build()
 }
 
 fn ip(
@@ -125,13 +131,14 @@ fn ip(
     infos.extend(below.map(InfoIpTunnel::Link));
     if over_version_6 {
         infos.push(InfoIpTunnel::Ttl(tunnel.ttl.unwrap_or(HOPS)));
+        infos.push(InfoIpTunnel::EncapLimit(ENCAPSULATION_LIMIT));
     } else {
         infos.extend(tunnel.ttl.map(InfoIpTunnel::Ttl));
         infos.extend(tunnel.tos.map(InfoIpTunnel::Tos));
         infos.push(InfoIpTunnel::PMtuDisc(true));
     }
     if tunnel.mode == "isatap" {
-        infos.push(InfoIpTunnel::Ipv6SitFlags(SIT_ISATAP));
+        infos.push(InfoIpTunnel::Ipv6SitFlags(SIT_ISATAP.to_be()));
     }
     made(name, kind, InfoData::IpTunnel(infos))
 }

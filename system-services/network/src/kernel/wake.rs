@@ -83,7 +83,12 @@ impl Kernel {
             let family = Family::find(WakeOnLan::family_name())?;
             family.ask::<WakeOnLan>(question, NLM_F_ACK).map(drop)
         };
-        set(question).map_err(|source| KernelError {
+        match set(question) {
+            // What cannot be done is not done.
+            Err(error) if !wakes && error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            other => other,
+        }
+        .map_err(|source| KernelError {
             doing: "setting wake-on-LAN".to_owned(),
             source,
         })

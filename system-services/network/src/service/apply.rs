@@ -10,7 +10,6 @@ use crate::config::DhcpSettings;
 use crate::declared;
 use crate::dhcp4::lease::Lease;
 use crate::dhcp4::timer;
-use crate::firewall;
 use crate::ipv4::{self, Wanted};
 use crate::ipv6::client::{seconds_left, valid};
 use crate::kernel::KernelError;
@@ -153,15 +152,15 @@ impl Service {
             return;
         }
         let (image, run) = (&self.directories.iptables, &self.directories.run);
-        match firewall::apply(image, run, self.config.firewall()).await {
+        match self.firewall.apply(image, run).await {
             Ok(()) => {
                 self.firewall_due = false;
-                if let Some(firewall) = self.config.firewall() {
-                    let number = firewall.allow.len();
-                    log!(
-                        Info,
-                        "the packet filter lets in what {number} entries say, and no more"
-                    );
+                let message = match self.firewall.hold_back() {
+                    true => "lets in what the configuration says, and no more",
+                    false => return,
+                };
+                if self.said.insert(message.to_owned()) {
+                    log!(Info, "the packet filter {message}");
                 }
             }
             Err(error) => {
@@ -173,6 +172,10 @@ impl Service {
 
     pub(super) async fn finish(&mut self) {
         self.apply_firewall().await;
+        for index in std::mem::take(&mut self.unset) {
+            self.set_up(index).await;
+            self.bring_up(index).await;
+        }
         for index in self.unfinished.clone() {
             self.reconcile(index).await;
         }
@@ -203,7 +206,8 @@ impl Service {
         findings.add_dns(&self.config.global_dns());
         for interface in self.interfaces.values() {
             findings.add_dns(&interface.settings.dns);
-            for cidr in &interface.settings.addresses {
+            let chosen = interface.link_local.as_ref().and_then(LinkLocal::address);
+            for cidr in interface.settings.addresses.iter().chain(&chosen) {
                 if !cidr.address.is_loopback() {
                     findings.add_address(cidr.address);
                 }
@@ -252,13 +256,21 @@ impl Service {
         }
         self.set_port(index).await;
         self.set_wireguard(index);
+        let generated = settings
+            .link_local_ipv6
+            .map(|has_one| if has_one { "0" } else { "1" });
         let accept = settings
             .accept_ra
             .map(|accept| if accept { "2" } else { "0" });
         let privacy = settings
             .ipv6_privacy
             .map(|privacy| if privacy { "2" } else { "0" });
-        for (parameter, value) in [("accept_ra", accept), ("use_tempaddr", privacy)] {
+        let parameters = [
+            ("addr_gen_mode", generated),
+            ("accept_ra", accept),
+            ("use_tempaddr", privacy),
+        ];
+        for (parameter, value) in parameters {
             let Some(value) = value else { continue };
             let path = self
                 .directories
@@ -269,6 +281,17 @@ impl Service {
             if let Err(error) = std::fs::write(&path, value) {
                 log!(Error, "{name}: {}: {error}", path.display());
             }
+        }
+    }
+
+    /// Brings a link up, if it is not; what fails is tried again.
+    pub(super) async fn bring_up(&mut self, index: u32) {
+        let Some(name) = self.links.get(&index).map(|link| link.name.clone()) else {
+            return;
+        };
+        if let Err(error) = self.kernel.bring_up(index).await {
+            self.unset.insert(index);
+            self.say_once(&name, &format!("{error}; will try again"));
         }
     }
 

@@ -58,7 +58,13 @@ pub(super) fn read_config(state: &Path) -> Config {
         Ok(network) => Config::new(Some(network)),
         Err(error) => {
             log!(Error, "{}: {error}; asking DHCP", path.display());
-            Config::default()
+            // Another version of this service may have written it: what is held back stays so, or all of it is.
+            let firewall = serde_json::from_slice::<serde_json::Value>(&bytes)
+                .ok()
+                .map(|mut all| all["firewall"].take())
+                .filter(|firewall| !firewall.is_null())
+                .map(|firewall| serde_json::from_value(firewall).unwrap_or_default());
+            Config::of_firewall(firewall)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Links that come, change and go.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use anyhow::Result;
@@ -12,7 +13,7 @@ use crate::dhcp4::machine::Start;
 use crate::dhcp4::store::Store;
 use crate::dhcp4::timer;
 use crate::ipv6;
-use crate::link_local::LinkLocal;
+use crate::link_local::{self, LinkLocal};
 use crate::links::Link;
 
 impl Interface {
@@ -80,7 +81,7 @@ impl Service {
                     interface.forget_ipv6();
                     self.start_ipv6(index);
                 }
-                self.start_link_local(index);
+                self.start_link_local(index).await;
                 self.set_up(index).await;
                 self.reconcile(index).await;
                 return self.write_files();
@@ -184,12 +185,10 @@ impl Service {
             || !interface.settings.dns.is_empty();
         self.interfaces.insert(index, interface);
         self.start_ipv6(index);
-        self.start_link_local(index);
+        self.start_link_local(index).await;
         self.set_up(index).await;
-        if !link.up
-            && let Err(error) = self.kernel.bring_up(index).await
-        {
-            log!(Error, "{name}: {error}");
+        if !link.up {
+            self.bring_up(index).await;
         }
         self.reconcile(index).await;
         if knows_something {
@@ -198,19 +197,38 @@ impl Service {
     }
 
     /// Chooses an address, where the interface's settings say so.
-    fn start_link_local(&mut self, index: u32) {
+    async fn start_link_local(&mut self, index: u32) {
         let Some(interface) = self.interfaces.get_mut(&index) else {
             return;
         };
-        let link = &interface.link;
-        if !interface.settings.link_local || !link.ethernet {
-            interface.link_local = None;
-        } else if interface.link_local.is_none() {
-            let outcomes = self.chosen.clone();
-            let chooser = LinkLocal::start(index, &link.name, link.hardware_address, outcomes);
-            chooser.set_carrier(link.carrier);
-            interface.link_local = Some(chooser);
+        let wanted = interface.settings.link_local && interface.link.ethernet;
+        if !wanted || interface.link_local.is_some() {
+            interface.link_local = interface.link_local.take().filter(|_| wanted);
+            return;
         }
+        // An earlier run of this service may have chosen one.
+        let there = self.kernel.declared(index).await.unwrap_or_default();
+        let declared = &interface.settings.addresses;
+        let others = there
+            .addresses
+            .iter()
+            .filter(|cidr| !declared.contains(cidr));
+        let mut chosen = others.filter_map(|cidr| match cidr.address {
+            IpAddr::V4(address) if address.is_link_local() => Some(address),
+            _ => None,
+        });
+        self.generation += 1;
+        let link = &interface.link;
+        let setup = link_local::Setup {
+            index,
+            generation: self.generation,
+            name: link.name.clone(),
+            hardware_address: link.hardware_address,
+            present: chosen.next(),
+        };
+        let chooser = LinkLocal::start(setup, self.chosen.clone());
+        chooser.set_carrier(link.carrier);
+        interface.link_local = Some(chooser);
     }
 
     /// Listens to routers and asks DHCPv6, where the interface's settings say so.

@@ -31,6 +31,7 @@ use crate::config::{Config, Settings};
 use crate::dhcp4::client::{Client, Outcome, Outcomes};
 use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::timer::Timer;
+use crate::firewall::Rules;
 use crate::ipv6::{self, Told};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::link_local::{self, LinkLocal};
@@ -98,8 +99,12 @@ struct Service {
     rules: Vec<Rule>,
     /// Links that the kernel did not make a part of another one, and that one.
     refused: BTreeSet<(u32, u32)>,
-    /// The packet filter is not what it should be yet.
+    /// What the packet filter should be.
+    firewall: Rules,
+    /// It is not that yet.
     firewall_due: bool,
+    /// Links whose own settings could not be set, and are tried again.
+    unset: BTreeSet<u32>,
     /// Complaints that need not be said again.
     said: BTreeSet<String>,
 }
@@ -131,7 +136,9 @@ pub async fn run(directories: Directories) -> Result<()> {
         said: BTreeSet::new(),
         rules: Vec::new(),
         refused: BTreeSet::new(),
+        firewall: Rules::default(),
         firewall_due: true,
+        unset: BTreeSet::new(),
         directories,
         kernel,
         boot_id,
@@ -146,6 +153,7 @@ pub async fn run(directories: Directories) -> Result<()> {
     };
     service.config = service.wanted_config();
     service.write_files(); // others mount and link to them: they exist from the start
+    service.firewall = Rules::of(&service.config);
     service.apply_firewall().await; // before anything can come in
     service.look_at_all_links().await?;
     notify("READY=1").context("telling the supervisor that we are ready")?;
@@ -161,10 +169,10 @@ pub async fn run(directories: Directories) -> Result<()> {
             Some(()) = changed(changes.as_ref()) => service.configure().await?,
             Some((index, outcome)) = outcome_events.recv() => service.outcome(index, outcome).await,
             Some((index, generation, told)) = told_events.recv() => service.told(index, generation, told).await,
-            Some((index, address)) = chosen_events.recv() => service.chosen(index, address).await,
+            Some((index, generation, address)) = chosen_events.recv() => service.chosen(index, generation, address).await,
             Some(found) = found_events.recv() => service.found_peer(found),
             _ = service.trial_ends.expired() => service.configure().await?,
-            _ = retry.tick(), if !service.unfinished.is_empty() || service.firewall_due => service.finish().await,
+            _ = retry.tick(), if service.is_unfinished() => service.finish().await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut connection => bail!("the connection to the kernel's rtnetlink broke"),
@@ -191,16 +199,19 @@ impl Service {
     /// Takes up another configuration.
     async fn configure(&mut self) -> Result<()> {
         let config = self.wanted_config();
+        // Others may have taken it away.
+        self.firewall = Rules::of(&config);
+        self.firewall_due = true;
         if config == self.config {
+            self.apply_firewall().await;
             return Ok(());
         }
         log!(Info, "the configuration is another one");
-        let old = std::mem::replace(&mut self.config, config);
+        self.config = config;
         self.said.clear();
-        self.firewall_due |= self.config.firewall() != old.firewall();
         self.apply_firewall().await;
-        self.remove_changed(&old).await;
         self.look_at_all_links().await?;
+        self.want_names();
         self.write_files();
         Ok(())
     }
@@ -298,24 +309,29 @@ impl Service {
         self.write_files();
     }
 
+    fn is_unfinished(&self) -> bool {
+        !self.unfinished.is_empty() || !self.unset.is_empty() || self.firewall_due
+    }
+
     /// An interface has an address that it chose itself, or none any more.
-    async fn chosen(&mut self, index: u32, address: Option<Ipv4Addr>) {
+    async fn chosen(&mut self, index: u32, generation: u64, address: Option<Ipv4Addr>) {
         let Some(interface) = self.interfaces.get_mut(&index) else {
             return;
         };
-        let Some(link_local) = &mut interface.link_local else {
+        let chooser = interface.link_local.as_mut();
+        let Some(chooser) = chooser.filter(|it| it.generation() == generation) else {
             return;
         };
-        link_local.set_address(address);
-        match address {
-            Some(address) => log!(Info, "{}: has chosen {address}", interface.link.name),
-            None => log!(
-                Info,
-                "{}: its own address is another's",
-                interface.link.name
-            ),
+        let name = &interface.link.name;
+        match (chooser.set_address(address), address) {
+            (old, Some(address)) if old != Some(address) => {
+                log!(Info, "{name}: has chosen {address}")
+            }
+            (Some(old), None) => log!(Info, "{name}: {old} is another's; it chooses again"),
+            _ => {}
         }
         self.reconcile(index).await;
+        self.write_files();
     }
 
     async fn outcome(&mut self, index: u32, outcome: Outcome) {

@@ -8,6 +8,7 @@ use keelson_config::network::status::{LeaseStatus, LinkStatus, STATUS_FILE, Stat
 use super::{Interface, Service};
 use crate::dhcp4::lease::Held;
 use crate::files::{self, Durability};
+use crate::link_local::LinkLocal;
 use crate::links::Link;
 
 impl Service {
@@ -38,9 +39,7 @@ fn status(links: &BTreeMap<u32, Link>, interfaces: &BTreeMap<u32, Interface>) ->
             carrier: link.carrier,
             part_of: controller.map(|controller| controller.name.clone()),
             managed: interface.is_some(),
-            addresses: settings
-                .map(|settings| settings.addresses.clone())
-                .unwrap_or_default(),
+            addresses: interface.map(addresses).unwrap_or_default(),
             dhcp4: settings.is_some_and(|settings| settings.dhcp4.is_some()),
             dhcp6: interface
                 .and_then(|interface| interface.told.addresses.as_ref())
@@ -54,6 +53,13 @@ fn status(links: &BTreeMap<u32, Link>, interfaces: &BTreeMap<u32, Interface>) ->
     Status {
         links: links.iter().map(of_link).collect(),
     }
+}
+
+/// Addresses that the configuration gives, and the one that is chosen.
+fn addresses(interface: &Interface) -> Vec<Cidr> {
+    let mut all = interface.settings.addresses.clone();
+    all.extend(interface.link_local.as_ref().and_then(LinkLocal::address));
+    all
 }
 
 fn lease(held: &Held) -> LeaseStatus {

@@ -1,35 +1,58 @@
 //! Interfaces that are made, names, and who is a part of what.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use keelson_config::network::{Interface, Kind};
 
-use super::Service;
-use crate::config::Config;
+use serde_json::Value as Json;
 
-/// What an interface is, without its parts, which may come and go.
-fn shape(kind: &Kind) -> Kind {
+use super::Service;
+use crate::links::Link;
+
+/// What an interface is made as: whatever cannot be changed later, in a few letters. Parts may come and go, and what is set of them
+/// may change, but not go: the kernel keeps what it was told.
+fn made_as(kind: &Kind) -> String {
     let mut kind = kind.clone();
+    let there = |params: &mut BTreeMap<String, Json>, key: &str| {
+        if let Some(value) = params.get_mut(key) {
+            *value = Json::Null;
+        }
+    };
     match &mut kind {
         Kind::Bond(bond) => {
             bond.members.clear();
-            bond.params.remove("primary");
+            there(&mut bond.params, "primary");
         }
         Kind::Bridge(bridge) => {
             bridge.members.clear();
-            bridge.params.remove("path-cost");
-            bridge.params.remove("port-priority");
+            there(&mut bridge.params, "path-cost");
+            there(&mut bridge.params, "port-priority");
         }
         Kind::Vrf(vrf) => vrf.members.clear(),
         // Keys and peers can be set at any time.
         Kind::WireGuard(wireguard) => {
-            (wireguard.port, wireguard.mark) = (None, None);
+            wireguard.port = wireguard.port.map(|_| 0);
+            wireguard.mark = None;
             wireguard.key.clear();
             wireguard.peers.clear();
         }
         _ => {}
     }
-    kind
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(&kind)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// The name of the interface that one is on.
+fn below(interface: &Interface) -> Option<&String> {
+    match &interface.kind {
+        Kind::Vlan(vlan) => Some(&vlan.link),
+        Kind::Tunnel(tunnel) => tunnel.link.as_ref(),
+        _ => None,
+    }
 }
 
 impl Service {
@@ -37,16 +60,23 @@ impl Service {
     /// they belong. What cannot be done yet is done when the links that it needs are there.
     pub(super) async fn build(&mut self) {
         let virtuals: Vec<_> = self.config.virtuals().cloned().collect();
-        let wanted: BTreeSet<&str> = virtuals.iter().map(|one| one.name.as_str()).collect();
-        let old: Vec<(u32, String)> = self
-            .links
-            .values()
-            .filter(|link| link.ours && !wanted.contains(link.name.as_str()))
-            .map(|link| (link.index, link.name.clone()))
-            .collect();
-        for (index, name) in old {
-            log!(Info, "{name}: is no longer wanted");
+        let mut old: Vec<(u32, String, &str)> = Vec::new();
+        for link in self.links.values().filter(|link| link.ours) {
+            let wanted = virtuals.iter().find(|one| one.name == link.name);
+            let why = match wanted {
+                None => Some("is no longer wanted"),
+                Some(wanted) if self.is_another(wanted, link) => {
+                    Some("is made again, as the configuration says now")
+                }
+                Some(_) => None,
+            };
+            old.extend(why.map(|why| (link.index, link.name.clone(), why)));
+        }
+        for (index, name, why) in old {
+            log!(Info, "{name}: {why}");
             self.delete(index, &name).await;
+            // Until the kernel announces it.
+            self.link_gone(index);
         }
         let is_missing = |one: &&Interface| self.links.values().all(|it| it.name != one.name);
         let mut missing: Vec<&Interface> = virtuals.iter().filter(is_missing).collect();
@@ -58,18 +88,18 @@ impl Service {
         }
         for interface in missing {
             let name = &interface.name;
-            let below = match &interface.kind {
-                Kind::Vlan(vlan) => Some(&vlan.link),
-                Kind::Tunnel(tunnel) => tunnel.link.as_ref(),
-                _ => None,
-            };
+            let below = below(interface);
             let below = match below.map(|name| self.index_of(name)) {
                 // It is made when that is there.
                 Some(None) => continue,
                 Some(index) => index,
                 None => None,
             };
-            match self.kernel.create(interface, below).await {
+            match self
+                .kernel
+                .create(interface, below, &made_as(&interface.kind))
+                .await
+            {
                 Ok(()) => log!(Info, "{name}: made"),
                 Err(error) => self.say_once(name, &error.to_string()),
             }
@@ -96,24 +126,12 @@ impl Service {
         }
     }
 
-    /// Removes what was made for an earlier configuration and cannot become what this one says: it is made again.
-    pub(super) async fn remove_changed(&mut self, old: &Config) {
-        let changed: Vec<String> = old
-            .virtuals()
-            .filter(|before| {
-                let mut now = self.config.virtuals();
-                now.any(|now| now.name == before.name && shape(&now.kind) != shape(&before.kind))
-            })
-            .map(|before| before.name.clone())
-            .collect();
-        for name in changed {
-            let mut links = self.links.values();
-            let found = links.find(|link| link.ours && link.name == name);
-            if let Some(index) = found.map(|link| link.index) {
-                log!(Info, "{name}: is made again, as the configuration says now");
-                self.delete(index, &name).await;
-            }
-        }
+    /// Whether a link was made as something else than `wanted`, or on another link than the one that it should be on.
+    fn is_another(&self, wanted: &Interface, link: &Link) -> bool {
+        let below = below(wanted).and_then(|name| self.index_of(name));
+        let is_moved = below.is_some() && link.below.is_some() && below != link.below;
+        let now = made_as(&wanted.kind);
+        is_moved || link.made_as.as_ref().is_some_and(|then| *then != now)
     }
 
     /// Takes links out of interfaces of ours that they are no part of any more.

@@ -24,6 +24,8 @@ pub(super) type Found = (String, SocketAddr);
 pub(super) struct Names {
     lookups: BTreeMap<String, JoinHandle<()>>,
     found: BTreeMap<String, SocketAddr>,
+    /// What the kernel was told of peers' addresses, by tunnel and public key.
+    told: BTreeMap<u32, BTreeMap<String, SocketAddr>>,
     /// There are other name servers.
     changed: Arc<Notify>,
     outcomes: UnboundedSender<Found>,
@@ -34,6 +36,7 @@ impl Names {
         Self {
             lookups: BTreeMap::new(),
             found: BTreeMap::new(),
+            told: BTreeMap::new(),
             changed: Arc::default(),
             outcomes,
         }
@@ -96,13 +99,22 @@ impl Service {
             return;
         };
         let name = interface.link.name.clone();
-        if let Err(error) = self
+        let told = self.names.told.entry(index).or_default();
+        let set = self
             .kernel
-            .set_wireguard(index, wireguard, &self.names.found)
-        {
-            self.say_once(&name, &error.to_string());
+            .set_wireguard(index, wireguard, &self.names.found, told);
+        if let Err(error) = set {
+            self.unset.insert(index);
+            self.say_once(&name, &format!("{error}; will try again"));
         }
+        self.want_names();
+    }
+
+    /// Looks up what the configuration's peers are called.
+    pub(super) fn want_names(&mut self) {
         self.names.want(&self.config.names_of_peers());
+        let links = &self.links;
+        self.names.told.retain(|index, _| links.contains_key(index));
     }
 
     /// A peer's name has this address.

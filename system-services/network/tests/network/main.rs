@@ -4,6 +4,7 @@
 //! - `leases`: leases had, renewed, lost, refused, and what the machine looks like then
 //! - `links`: cables, interfaces that come and go, hostile neighbours
 //! - `made`: addresses that are chosen, tunnels, parts of bridges
+//! - `peers`: the same with other servers and routers
 //! - `support`: the laboratory
 
 mod declared;
@@ -11,4 +12,5 @@ mod ipv6;
 mod leases;
 mod links;
 mod made;
+mod peers;
 mod support;

@@ -55,6 +55,8 @@ pub(crate) struct Lab {
     pub(crate) server: Namespace,
     pub(crate) service: Option<Child>,
     pub(crate) dnsmasq: Option<Child>,
+    /// Other programs in the server's namespace.
+    peers: Vec<Child>,
     /// What the service printed.
     pub(crate) log: Lines,
     /// What the server printed.
@@ -97,6 +99,7 @@ impl Lab {
             server,
             service: None,
             dnsmasq: None,
+            peers: Vec::new(),
             log,
             server_log,
             announcements,
@@ -254,6 +257,7 @@ impl Drop for Lab {
             .service
             .iter_mut()
             .chain(&mut self.dnsmasq)
+            .chain(&mut self.peers)
             .chain([&mut self.monitor])
         {
             let _ = child.kill();

@@ -1,4 +1,4 @@
-//! The DHCP server: Debian's dnsmasq.
+//! DHCP servers and routers: Debian's dnsmasq, and others.
 
 use std::process::Stdio;
 
@@ -59,5 +59,43 @@ impl Lab {
     /// Makes the server forget what it lent to whom.
     pub(crate) fn forget_server_leases(&self) {
         let _ = std::fs::remove_file(self.path("dnsmasq.leases"));
+    }
+
+    /// Starts a program in the server's namespace, and waits until it says `ready`. What it prints goes where the server's words go.
+    pub(crate) fn start_peer(&mut self, program: &str, arguments: &[&str], ready: &str) {
+        let mut command = self.server.command(program);
+        command.args(arguments);
+        // Where Kea has its files.
+        for variable in [
+            "KEA_PIDFILE_DIR",
+            "KEA_LOCKFILE_DIR",
+            "KEA_DHCP_DATA_DIR",
+            "KEA_LOGGER_DESTINATION",
+        ] {
+            let value = match variable {
+                "KEA_LOGGER_DESTINATION" => "stdout".into(),
+                _ => self.directory.path().to_owned(),
+            };
+            command.env(variable, value);
+        }
+        let mut peer = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
+        let before = self.server_log.count(ready);
+        let (log, wake) = (self.server_log.clone(), self.wake.clone());
+        follow(peer.stdout.take().unwrap(), log.clone(), wake.clone());
+        follow(peer.stderr.take().unwrap(), log, wake);
+        self.peers.push(peer);
+        self.wait(program, SOON, |lab| lab.server_log.count(ready) > before);
+    }
+
+    /// Ends the programs that were started so, without a word to anybody.
+    pub(crate) fn stop_peers(&mut self) {
+        for mut peer in self.peers.drain(..) {
+            let _ = peer.kill(); // it may have ended by itself
+            let _ = peer.wait();
+        }
     }
 }
