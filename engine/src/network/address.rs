@@ -6,11 +6,21 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// Networks without a wish get the first free /24 of this one. Docker's own pools are elsewhere.
-const POOL: Subnet = Subnet {
-    address: Ipv4Addr::new(10, 213, 0, 0),
-    prefix_len: 16,
-};
+/// Networks without a wish get the first free /24 of these. The host's own networks may have any of them.
+const POOLS: [Subnet; 3] = [
+    Subnet {
+        address: Ipv4Addr::new(10, 213, 0, 0),
+        prefix_len: 16,
+    },
+    Subnet {
+        address: Ipv4Addr::new(172, 30, 0, 0),
+        prefix_len: 16,
+    },
+    Subnet {
+        address: Ipv4Addr::new(192, 168, 208, 0),
+        prefix_len: 20,
+    },
+];
 const SHARE_PREFIX_LEN: u8 = 24;
 
 /// A network in CIDR notation (RFC 4632).
@@ -99,21 +109,26 @@ impl FromStr for Subnet {
 /// The first network that nobody uses.
 pub(super) fn free_subnet(used: &[Subnet]) -> Option<Subnet> {
     let step = 1 << (32 - SHARE_PREFIX_LEN);
-    (POOL.address.to_bits()..=POOL.last().to_bits())
-        .step_by(step)
-        .map(|address| Subnet::of(Ipv4Addr::from_bits(address), SHARE_PREFIX_LEN))
-        .find(|subnet| !used.iter().any(|used| used.overlaps(*subnet)))
+    let shares = POOLS
+        .iter()
+        .flat_map(|pool| (pool.address.to_bits()..=pool.last().to_bits()).step_by(step));
+    let mut shares =
+        shares.map(|address| Subnet::of(Ipv4Addr::from_bits(address), SHARE_PREFIX_LEN));
+    shares.find(|subnet| !used.iter().any(|used| used.overlaps(*subnet)))
 }
 
 /// The networks of a routing table in the form of `/proc/net/route`: addresses and masks are hexadecimal, in the
-/// processor's order. Default routes are none.
-pub(super) fn routed(table: &str) -> Vec<Subnet> {
+/// processor's order. Default routes are none, and those over the interface `but` are left out.
+pub(super) fn routed(table: &str, but: &str) -> Vec<Subnet> {
     let word = |text: &str| {
         let bits = u32::from_str_radix(text, 16).ok()?;
         Some(Ipv4Addr::from(bits.to_ne_bytes()))
     };
     let route = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        if fields.first() == Some(&but) {
+            return None;
+        }
         let (address, mask) = (word(fields.get(1)?)?, word(fields.get(7)?)?);
         let prefix_len = u8::try_from(mask.to_bits().leading_ones()).ok()?;
         (prefix_len > 0).then(|| Subnet::of(address, prefix_len))
@@ -160,9 +175,12 @@ mod tests {
         let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
                      eth0\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                      eth0\t0000D50A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
-        let used = routed(table);
+        let used = routed(table, "");
         assert_eq!(used, [Subnet::of([10, 213, 0, 0].into(), 16)]);
-        assert_eq!(free_subnet(&used), None);
+        assert_eq!(routed(table, "eth0"), []);
+        assert_eq!(free_subnet(&used), Some(subnet("172.30.0.0/24")));
+        let all = [subnet("10.0.0.0/8"), subnet("172.16.0.0/12")];
+        assert_eq!(free_subnet(&all), Some(subnet("192.168.208.0/24")));
         let some = [subnet("10.213.0.0/23"), subnet("10.213.3.0/29")];
         assert_eq!(free_subnet(&some), Some(subnet("10.213.2.0/24")));
     }

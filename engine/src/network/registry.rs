@@ -3,7 +3,7 @@
 use super::address::{free_subnet, routed};
 use super::firewall::{self, Forward};
 use super::ports::{reserve, reserve_one};
-use super::request::plain;
+use super::request::{DEFAULT, plain};
 use super::{Attachment, Connection, Endpoint, Network, New, Publish, Subnet, Wire};
 use crate::containers::{is_name, key, unix_us};
 use crate::record::new_id;
@@ -87,7 +87,7 @@ impl Networks {
             }
             Some(subnet) => subnet,
             None => {
-                taken.extend(routed(routes));
+                taken.extend(routed(routes, ""));
                 free_subnet(&taken)
                     .ok_or("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network")?
             }
@@ -131,6 +131,28 @@ impl Networks {
             all.filter(move |endpoint| endpoint.network == network)
                 .map(move |endpoint| (key.as_str(), endpoint))
         })
+    }
+
+    /// Gives the network of those who say nothing another place, when the host's networks have come to have its own: as long as
+    /// nobody is in it. `routes` is the host's routing table.
+    pub fn settle(&mut self, routes: &str) {
+        let is_empty = self.members(DEFAULT).next().is_none() && !self.used.contains(DEFAULT);
+        let Some(network) = self.networks.get(DEFAULT).filter(|_| is_empty) else {
+            return;
+        };
+        let mut taken = routed(routes, &network.bridge());
+        if !taken.iter().any(|other| other.overlaps(network.subnet)) {
+            return;
+        }
+        let others = self.all().filter(|network| !network.is_default());
+        taken.extend(others.map(|network| network.subnet));
+        // Where nothing is free, it stays where people know it.
+        if let Some(subnet) = free_subnet(&taken)
+            && let Some(gateway) = subnet.first_free(&BTreeSet::new())
+            && let Some(network) = self.networks.get_mut(DEFAULT)
+        {
+            (network.subnet, network.gateway) = (subnet, gateway);
+        }
     }
 
     /// Gives a container addresses and ports.
@@ -212,6 +234,14 @@ impl Networks {
 
     /// Takes over what a container was given by an earlier engine. Ports that cannot be kept from others are told.
     pub fn adopt(&mut self, container: &str, connection: Connection) -> Vec<String> {
+        // Where an earlier engine settled the network of those who say nothing.
+        let mut endpoints = connection.endpoints.iter();
+        if let Some(endpoint) = endpoints.find(|endpoint| endpoint.network == DEFAULT)
+            && let Some(network) = self.networks.get_mut(DEFAULT)
+        {
+            network.subnet = Subnet::of(endpoint.address, endpoint.prefix_len);
+            network.gateway = endpoint.gateway;
+        }
         let (mut sockets, mut complaints) = (Vec::new(), Vec::new());
         for port in &connection.published {
             match reserve_one(port.protocol, port.address, port.port) {

@@ -29,6 +29,7 @@ impl Engine {
             return self.store_and_answer(key, answer);
         };
         let mut networks = self.shared.switchboard.networks.borrow_mut();
+        networks.settle(&super::networks::routes());
         let placed = networks.join(key, &attachment);
         let wire = placed.as_ref().ok().and_then(|endpoint| {
             let connection = networks.connection(key)?;

@@ -12,6 +12,11 @@ use std::fmt::Write;
 use std::fs;
 use tokio::sync::oneshot;
 
+/// The host's routing table.
+pub(super) fn routes() -> String {
+    fs::read_to_string("/proc/net/route").unwrap_or_default()
+}
+
 impl Engine {
     /// Gives a container that is about to be made its addresses and ports.
     pub(super) fn give_network(&mut self, name: &str) -> anyhow::Result<Vec<Wire>> {
@@ -23,6 +28,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         let mut networks = self.shared.switchboard.networks.borrow_mut();
+        networks.settle(&routes());
         let connection = networks.connect(name, &service.networks, &service.ports)?;
         let wires = networks.wires(&connection);
         drop(networks);
@@ -207,9 +213,8 @@ impl Engine {
 
     /// Makes a network; answers when it is on the disk.
     pub(super) fn add_network(&self, new: New, answer: oneshot::Sender<Result<Network, Refusal>>) {
-        let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
         let board = &self.shared.switchboard;
-        let added = board.networks.borrow_mut().add(new, &routes);
+        let added = board.networks.borrow_mut().add(new, &routes());
         let network = match added {
             Ok(network) => network,
             Err(why) if why.ends_with("already exists") => {

@@ -62,7 +62,7 @@ keelson:
       b0:
         interfaces: [first, second]
         parameters: {{mode: active-backup, primary: first, mii-monitor-interval: 100}}
-        addresses: [10.50.0.{own}/24, 'fd50::{own}/64']
+        addresses: [10.50.0.{own}/24, 'fd50::{own}/64', 172.17.0.{own}/16, 10.213.0.{own}/24]
     vlans: {{b0.7: {{id: 7, link: b0, addresses: [10.57.0.{own}/24]}}}}
     tunnels:
       wg1:
@@ -182,6 +182,18 @@ pub(super) fn two_machines_are_joined_by_bonds_vlans_and_tunnels_and_let_in_what
         &two,
         "-p 8080:80 tests/busybox sh -c 'mkdir /w && echo cargo >/w/index.html && exec httpd -f -h /w'",
     )?;
+    // Networks of containers are none of the machine's own.
+    let places = two.check_within(
+        "docker network inspect -f '{{(index .IPAM.Config 0).Subnet}}' bridge; \
+         docker save tests/busybox | sudo system-docker load >&2; sudo system-docker run --rm tests/busybox ip -4 addr show dev eth0",
+        DEADLINE,
+    )?;
+    ensure!(
+        places.starts_with("172.18.")
+            && !places.contains("10.213.0.")
+            && places.contains("inet 10.213.1."),
+        "{places}"
+    );
     let reaches = |address: &str, port: u16| -> Result<bool> {
         let line = format!("timeout 5 bash -c 'exec 3<>/dev/tcp/{address}/{port}'");
         Ok(one.run(&line)?.status.success())

@@ -18,6 +18,14 @@ pub struct Paths {
     pub docker_socket: PathBuf,
     /// `KEELSON_DOCKER_USER_SETTINGS`: the user's `daemon.json`.
     pub user_settings: PathBuf,
+    /// `KEELSON_DOCKER_BRIDGE`: where docker0 went, when it had to.
+    pub bridge: PathBuf,
+    /// `KEELSON_DOCKER_ROUTES`: the kernel's routing table.
+    pub routes: PathBuf,
+    /// `KEELSON_DOCKER_SYS_CLASS_NET`: the kernel's list of interfaces.
+    pub sys_class_net: PathBuf,
+    /// `KEELSON_DOCKER_NETWORK`: what the network service says; its file `addresses` is another one when the machine's networks are.
+    pub network: PathBuf,
     /// `KEELSON_DOCKER_CGROUP`: the root of this container's control groups.
     pub cgroup: PathBuf,
 }
@@ -42,6 +50,10 @@ impl Paths {
                 "KEELSON_DOCKER_USER_SETTINGS",
                 "/state/config/docker/daemon.json",
             ),
+            bridge: path("KEELSON_DOCKER_BRIDGE", "/var/lib/docker/keelson-bridge"),
+            routes: path("KEELSON_DOCKER_ROUTES", "/proc/net/route"),
+            sys_class_net: path("KEELSON_DOCKER_SYS_CLASS_NET", "/sys/class/net"),
+            network: path("KEELSON_DOCKER_NETWORK", "/run/keelson/network"),
             cgroup: path("KEELSON_DOCKER_CGROUP", "/sys/fs/cgroup"),
         }
     }

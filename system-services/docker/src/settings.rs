@@ -1,5 +1,6 @@
 //! dockerd's configuration: the user's `daemon.json` over the defaults.
 
+use crate::bridge;
 use crate::paths::Paths;
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -9,6 +10,8 @@ use std::path::Path;
 /// Keys that tie dockerd to its container. The user's values for them are left out, with a word about it.
 const FIXED: [&str; 4] = ["containerd", "data-root", "exec-root", "pidfile"];
 const HOSTS: &str = "hosts";
+/// docker0's address and network.
+pub const BIP: &str = "bip";
 
 /// A configuration, and what was wrong with the user's part of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +55,18 @@ pub fn defaults(paths: &Paths) -> Map<String, Value> {
 /// Reads the user's file, if there is one, and merges it over the defaults key by key.
 #[must_use]
 pub fn load(paths: &Paths) -> Settings {
+    let mut settings = of_user(paths);
+    // Who says where Docker's networks are has thought of it.
+    let says = ["bip", "bridge", "default-address-pools"];
+    if !says.iter().any(|key| settings.keys.contains_key(*key))
+        && let Some(bip) = bridge::choose(paths)
+    {
+        settings.keys.insert(BIP.to_owned(), bip.into());
+    }
+    settings
+}
+
+fn of_user(paths: &Paths) -> Settings {
     let mut settings = Settings {
         keys: defaults(paths),
         from_user: false,
@@ -136,6 +151,10 @@ mod tests {
     fn loaded(text: &str) -> Settings {
         let directory = tempfile::tempdir().unwrap();
         let mut paths = Paths::from_environment();
+        (paths.routes, paths.bridge) = (
+            directory.path().join("route"),
+            directory.path().join("bridge"),
+        );
         paths.user_settings = directory.path().join("daemon.json");
         fs::write(&paths.user_settings, text).unwrap();
         let mut settings = load(&paths);

@@ -6,9 +6,10 @@
 //! | an orphan ends (a shim, mostly) | it is reaped |
 //! | dockerd says `READY=1` | the engine is told |
 //! | SIGHUP | dockerd alone starts again, with the settings read anew |
-//! | SIGUSR1 | the same, when the settings are others |
+//! | SIGUSR1, other addresses of the machine's | the same, when the settings are others |
 //! | SIGTERM, SIGINT | [`crate::stop`] |
 
+use crate::bridge;
 use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::paths::Paths;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use keelson_sys::notify::{field, notify};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -24,12 +26,15 @@ use nix::unistd::Pid;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// dockerd that does not end for so long when it is to start again is killed. It needs time to let go of requests,
 /// not of applications.
 const RESTART_LIMIT: Duration = Duration::from_secs(15);
 const NOTIFY_MAX_BYTES: usize = 4096;
+/// The network service's file of the machine's addresses.
+const ADDRESSES: &str = "addresses";
 
 /// Both daemons and what is known about them.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub struct Supervisor {
     kill_dockerd_at: Option<Instant>,
     signals: SignalFd,
     notified: UnixDatagram,
+    /// Hears of changes of the machine's networks.
+    networks: Option<Inotify>,
 }
 
 /// Runs until it is told to stop and everything has ended.
@@ -112,6 +119,7 @@ impl Supervisor {
             kill_dockerd_at: None,
             signals,
             notified,
+            networks: watch(&paths.network),
             paths,
         };
         supervisor.apply_settings()?;
@@ -147,25 +155,26 @@ impl Supervisor {
         ];
         // While stopping nothing is started again: then only the limit counts.
         let next = limit.or_else(|| deadlines.into_iter().flatten().min());
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.notified.as_fd(), PollFlags::POLLIN),
         ];
+        let networks = self.networks.iter();
+        fds.extend(networks.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout(next)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("waiting for events"),
         }
         self.hear_dockerd();
+        if self.networks_changed() && !self.stopping {
+            self.follow_settings()?;
+        }
         let mut stop = false;
         while let Some(info) = self.signals.read_signal().context("reading signals")? {
             match Signal::try_from(info.ssi_signo as i32) {
                 Ok(Signal::SIGCHLD) => self.reap(),
                 Ok(Signal::SIGHUP) => self.restart_dockerd()?,
-                Ok(Signal::SIGUSR1) => {
-                    if settings::load(&self.paths).keys != self.settings.keys {
-                        self.restart_dockerd()?;
-                    }
-                }
+                Ok(Signal::SIGUSR1) => self.follow_settings()?,
                 _ => stop = true,
             }
         }
@@ -189,9 +198,42 @@ impl Supervisor {
         }
     }
 
+    /// Whether the machine has other addresses than before.
+    fn networks_changed(&self) -> bool {
+        let mut changed = false;
+        while let Some(Ok(events)) = self.networks.as_ref().map(Inotify::read_events) {
+            let mut events = events.into_iter();
+            changed |= events.any(|event| event.name.is_some_and(|name| name == ADDRESSES));
+        }
+        changed
+    }
+
+    /// Starts dockerd again when its settings are others.
+    fn follow_settings(&mut self) -> Result<()> {
+        match self.wanted().keys == self.settings.keys {
+            true => Ok(()),
+            false => self.restart_dockerd(),
+        }
+    }
+
+    /// The settings; docker0 stays where containers are.
+    fn wanted(&self) -> Settings {
+        let mut wanted = settings::load(&self.paths);
+        let present = self.settings.keys.get(settings::BIP);
+        if wanted.keys.get(settings::BIP) != present && bridge::in_use(&self.paths) {
+            println!(
+                "<4>docker0 is in a network of the machine's own, and stays there as long as containers are in it"
+            );
+            wanted.keys.remove(settings::BIP);
+            let present = present.map(|bip| (settings::BIP.to_owned(), bip.clone()));
+            wanted.keys.extend(present);
+        }
+        wanted
+    }
+
     fn restart_dockerd(&mut self) -> Result<()> {
         println!("<6>starting dockerd again; applications go on");
-        self.settings = settings::load(&self.paths);
+        self.settings = self.wanted();
         self.apply_settings()?;
         self.dockerd.expect_end();
         self.kill_dockerd_at = Some(Instant::now() + RESTART_LIMIT);
@@ -248,6 +290,16 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Hears of files that are replaced there; `None` when that is not possible: then docker0 stays until Docker starts again.
+fn watch(directory: &Path) -> Option<Inotify> {
+    let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+    let inotify = Inotify::init(flags).ok()?;
+    inotify
+        .add_watch(directory, AddWatchFlags::IN_MOVED_TO)
+        .ok()?;
+    Some(inotify)
 }
 
 /// For the log, and as what `keelson status` shows.

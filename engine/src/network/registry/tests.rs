@@ -140,3 +140,30 @@ fn a_port_of_the_host_belongs_to_one_container() {
         .connect("b", &[attachment("bridge", None)], &[same])
         .unwrap();
 }
+
+#[test]
+fn the_network_of_those_who_say_nothing_gives_way_to_the_hosts_own() {
+    let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                  eth0\t0000D50A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+    let own = routes.replace("eth0", "keelson0");
+    let place = |networks: &Networks| networks.find("bridge").unwrap().subnet.to_string();
+    let mut networks = Networks::new(Vec::new());
+    networks.settle(&own);
+    assert_eq!(place(&networks), "10.213.0.0/24");
+    networks.settle(routes);
+    assert_eq!(place(&networks), "172.30.0.0/24");
+    let connection = networks
+        .connect("a", &[attachment("bridge", None)], &[])
+        .unwrap();
+    assert_eq!(
+        connection.endpoints[0].gateway,
+        Ipv4Addr::new(172, 30, 0, 1)
+    );
+    // Whoever is in it stays where it is, for an engine that comes later too.
+    networks.settle(&routes.replace("0000D50A", "00001EAC"));
+    assert_eq!(place(&networks), "172.30.0.0/24");
+    let mut later = Networks::new(Vec::new());
+    later.adopt("a", connection);
+    later.settle(&own);
+    assert_eq!(place(&later), "172.30.0.0/24");
+}
