@@ -44,6 +44,10 @@ pub const BOOT_SCRIPTS: &str = "boot";
 pub const ONCE_SCRIPTS: &str = "once";
 /// The network's configuration, as JSON of [`crate::network::Network`].
 pub const NETWORK_FILE: &str = "network/config.json";
+/// What the system engine's pulls know of registries.
+pub const REGISTRIES_FILE: &str = "registries.yml";
+/// A proxy for the system engine's pulls: variables, one a line.
+pub const PROXY_FILE: &str = "proxy.env";
 /// Directory of what the time service reads beside what DHCP says (chrony.conf(5), `sourcedir`).
 pub const TIME_DIRECTORY: &str = "time";
 /// Directory of the user's authorities: one file, PEM.

@@ -43,6 +43,8 @@ pub struct Options {
     pub run: PathBuf,
     /// What outlives the machine's going down.
     pub state: PathBuf,
+    /// The configuration's directory.
+    pub configuration: PathBuf,
     /// The seccomp profile.
     pub seccomp: PathBuf,
     /// The OCI runtime.
@@ -80,6 +82,7 @@ impl Options {
             images: "/usr/lib/keelson/images".into(),
             run: "/run/keelson".into(),
             state: "/state/engine".into(),
+            configuration: "/state/config".into(),
             seccomp: "/usr/lib/keelson/seccomp.json".into(),
             runtime: std::env::var_os("KEELSON_RUNTIME")
                 .map_or_else(|| "/usr/lib/keelson/keelson-runtime".into(), PathBuf::from),

@@ -3,7 +3,7 @@
 use keelson_config::yaml::{Node, Value};
 
 /// Keys whose values are secrets, wherever they stand.
-const SECRET: [&str; 19] = [
+const SECRET: [&str; 18] = [
     "password",
     "passwd",
     "plain_text_passwd",
@@ -11,7 +11,6 @@ const SECRET: [&str; 19] = [
     "chpasswd",
     "ssh_keys",
     "registry_auths",
-    "registries",
     "auth",
     "key",
     "keys",

@@ -9,6 +9,7 @@
 //! - [`commands`] for `runcmd` and `bootcmd`
 //! - [`system`] for the machine's own settings, [`ssh`] for sshd's, [`rancher_docker`] for RancherOS' Docker
 //! - [`proxy`] for a proxy on the way to the world
+//! - [`registries`] for where images come from
 //! - [`kernel`] for kernel modules and parameters, as services
 //! - [`storage`] for disks, file systems, swap and mounts, as a service
 //! - [`finish`] for what happens at the end
@@ -25,6 +26,7 @@ mod keys;
 mod passwords;
 mod proxy;
 mod rancher_docker;
+mod registries;
 mod services;
 mod ssh;
 pub mod storage;
@@ -39,6 +41,7 @@ pub use finish::{Finish, PhoneHome, Power};
 pub use groups::Group;
 pub use passwords::{PasswordChange, Secret};
 pub use proxy::Proxy;
+pub use registries::{Registries, Registry};
 pub use services::{ServiceFile, Services};
 pub use ssh::{HostKey, Ssh};
 pub use system::{CaCertificates, Ntp, System};

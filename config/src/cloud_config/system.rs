@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
-use super::Proxy;
 use super::files::unpack_gzip;
+use super::{Proxy, Registries};
 use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Diagnostics;
 use crate::names;
@@ -34,6 +34,8 @@ pub struct System {
     pub modules: Vec<String>,
     /// A proxy on the way to the world.
     pub proxy: Proxy,
+    /// Where images come from.
+    pub registries: Registries,
     /// Keys of Docker's `daemon.json`.
     pub docker: Map<String, Json>,
 }
@@ -90,6 +92,10 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> System {
             continue;
         };
         system.read_machine(name, &fields, diagnostics);
+    }
+    system.registries = super::registries::parse(top, diagnostics);
+    for (key, value) in system.registries.for_docker() {
+        system.docker.entry(key).or_insert(value);
     }
     if let Some(proxies) = system.proxy.for_docker() {
         system.docker.entry("proxies").or_insert(proxies);

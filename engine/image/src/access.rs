@@ -18,10 +18,10 @@ pub(crate) fn remotes(
     name: &Reference,
     given: Option<Credentials>,
 ) -> anyhow::Result<Vec<Remote>> {
-    let settings = match &request.registries {
-        Some(path) => Settings::read(path)?,
-        None => Settings::default(),
-    };
+    let mut settings = Settings::default();
+    for path in &request.registries {
+        settings.add(Settings::read(path)?);
+    }
     let registry = settings.of(&name.registry);
     let own = registry.username.as_ref().map(|username| Credentials {
         username: username.clone(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 const USAGE: &str = "\
 keelson-image: fetches, unpacks and packs images for the system engine
 
-Usage: keelson-image [--store DIR] [--registries FILE] [--certificates FILE|DIR].. COMMAND
+Usage: keelson-image [--store DIR] [--registries FILE].. [--certificates FILE|DIR].. COMMAND
 
   pull REFERENCE [--platform OS/ARCH[/VARIANT]] [--auth]   --auth: Docker's AuthConfig, JSON, on standard input
   load                            an archive of images on standard input
@@ -34,8 +34,8 @@ What is printed are JSON lines as Docker's API has them.";
 pub(crate) struct Request {
     /// The directory of images.
     pub(crate) store: PathBuf,
-    /// What is said of registries.
-    pub(crate) registries: Option<PathBuf>,
+    /// What is said of registries; of two files the later one counts.
+    pub(crate) registries: Vec<PathBuf>,
     /// Certificates of authorities, PEM.
     pub(crate) certificates: Vec<PathBuf>,
     pub(crate) command: Command,
@@ -141,11 +141,11 @@ impl Request {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Self> {
         let mut parser = lexopt::Parser::from_args(arguments);
         let mut store = PathBuf::from("/state/engine/images");
-        let (mut registries, mut certificates) = (None, Vec::new());
+        let (mut registries, mut certificates) = (Vec::new(), Vec::new());
         let verb = loop {
             match parser.next()? {
                 Some(Long("store")) => store = parser.value()?.into(),
-                Some(Long("registries")) => registries = Some(parser.value()?.into()),
+                Some(Long("registries")) => registries.push(parser.value()?.into()),
                 Some(Long("certificates")) => certificates.push(parser.value()?.into()),
                 Some(Long("help")) => bail!("{USAGE}"),
                 Some(Value(verb)) => break verb.string()?,

@@ -38,9 +38,19 @@ pub struct Running {
 pub fn command(options: &Options) -> Command {
     let mut command = Command::new(&options.image_tool);
     command.arg("--store").arg(options.state.join("images"));
-    command
-        .arg("--registries")
-        .arg(options.state.join("registries.yml"));
+    // What the configuration says, and what stands there by hand, which counts.
+    for path in [
+        options.configuration.join("registries.yml"),
+        options.state.join("registries.yml"),
+    ] {
+        command.arg("--registries").arg(path);
+    }
+    let proxy = std::fs::read_to_string(options.configuration.join("proxy.env"));
+    for line in proxy.unwrap_or_default().lines() {
+        if let Some((name, value)) = line.split_once('=') {
+            command.env(name, value);
+        }
+    }
     for path in &options.certificates {
         command.arg("--certificates").arg(path);
     }

@@ -12,6 +12,7 @@
 //! * [`machine`]: the description of a machine, turned into QEMU's command line
 //! * [`observer`]: commands run beside the system services (test image only)
 //! * [`process`]: host commands with a deadline
+//! * [`proxy`]: a proxy on this machine
 //! * [`qmp`]: QEMU's control socket
 //! * [`registry`]: a registry on this machine
 //! * [`seed`]: NoCloud seeds
@@ -35,6 +36,7 @@ pub mod lab;
 pub mod machine;
 pub mod observer;
 pub mod process;
+pub mod proxy;
 pub mod qmp;
 pub mod registry;
 pub mod seed;

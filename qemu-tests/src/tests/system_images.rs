@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::harness::docker;
 use crate::harness::lab::Lab;
+use crate::harness::proxy::Proxy;
 use crate::harness::registry::Registry;
 use crate::harness::ssh::Ssh;
 
@@ -26,7 +27,7 @@ pub(super) fn an_image_is_pulled_from_a_registry_and_run_by_the_system_engine(
     let (_vm, ssh, _observer) = lab.observed()?;
     docker::import(&ssh)?;
     let registry = Registry::start()?;
-    let _forwarded = ssh.reverse(registry.port)?;
+    let forwarded = ssh.reverse(registry.port)?;
     let name = format!("127.0.0.1:{}/team/box:1", registry.port);
     ssh.check(&format!(
         "docker tag {} {name} && docker push --quiet {name}",
@@ -36,7 +37,10 @@ pub(super) fn an_image_is_pulled_from_a_registry_and_run_by_the_system_engine(
     // Without TLS only when that is said.
     let (_, refused) = ssh.check_fails(&format!("system-docker pull {name}"))?;
     ensure!(refused.contains("https://127.0.0.1"), "{refused}");
-    trust(&ssh, &registry)?;
+    ssh.check(&format!(
+        "sudo keelson config set --apply keelson.registries '{{\"127.0.0.1:{}\": {{insecure: true}}}}' && until sudo test -s /state/config/registries.yml; do sleep 0.1; done",
+        registry.port
+    ))?;
     let pulled = ssh.check(&format!("system-docker pull {name}"))?;
     ensure!(
         pulled.contains("Status: Downloaded newer image for"),
@@ -77,6 +81,23 @@ pub(super) fn an_image_is_pulled_from_a_registry_and_run_by_the_system_engine(
     ssh.check(&format!(
         "system-docker image prune --all --force && docker rmi {name}"
     ))?;
+
+    // The registry is out of reach, but for a proxy.
+    drop(forwarded);
+    ssh.check_fails(&format!("system-docker pull {name}"))?;
+    let proxy = Proxy::start()?;
+    let _forwarded = ssh.reverse(proxy.port)?;
+    ssh.check(&format!(
+        "sudo keelson config set --apply keelson.proxy '{{http_proxy: \"http://127.0.0.1:{0}\", https_proxy: \"http://127.0.0.1:{0}\"}}' && until sudo test -s /state/config/proxy.env; do sleep 0.1; done",
+        proxy.port
+    ))?;
+    let pulled = ssh.check(&format!("system-docker pull {name}"))?;
+    let said = proxy.said();
+    ensure!(
+        pulled.contains("Status: Downloaded newer image for")
+            && said.contains(&registry.port.to_string()),
+        "{pulled}\n{said}"
+    );
     Ok(())
 }
 

@@ -32,8 +32,6 @@ pub struct ServiceFile {
     pub text: String,
 }
 
-const NOT_YET: &str = "this version does not support it";
-
 const KEELSON: &[&str] = &[
     "services",
     "environment",
@@ -43,41 +41,71 @@ const KEELSON: &[&str] = &[
     "firewall",
     "network",
     "proxy",
+    "registries",
     "ssh",
 ];
 /// Keys of RancherOS 1.5 below `rancher` that are not applied.
 const RANCHER: &[(&str, &str)] = &[
-    ("bootstrap", NOT_YET),
+    (
+        "bootstrap",
+        "the system starts without services of a user's before it",
+    ),
     (
         "bootstrap_docker",
         "there is no second Docker to start with",
     ),
-    ("cloud_init", NOT_YET),
+    (
+        "cloud_init",
+        "data sources are found by themselves; `ds=` on the kernel command line names one",
+    ),
     ("console", "use `keelson console enable`"),
-    ("debug", NOT_YET),
-    ("defaults", NOT_YET),
-    ("disable", NOT_YET),
+    (
+        "debug",
+        "give a service KEELSON_LOG=debug in its environment",
+    ),
+    (
+        "defaults",
+        "what holds without a configuration is in the OS image",
+    ),
+    ("disable", "use `keelson service disable NAME`"),
     ("force_console_rebuild", "the console is fresh at each boot"),
-    ("formatzero", NOT_YET),
-    ("hypervisor_service", NOT_YET),
-    ("log", NOT_YET),
-    ("preload_wait", NOT_YET),
-    ("registry_auths", NOT_YET),
+    (
+        "formatzero",
+        "the image has a state partition; name other disks under `fs_setup`",
+    ),
+    (
+        "hypervisor_service",
+        "programs of hypervisors are run as services: `keelson.services`",
+    ),
+    ("log", "all output goes to the log: `keelson service logs`"),
+    (
+        "preload_wait",
+        "load images with `docker load`: nothing waits for it",
+    ),
     (
         "repositories",
         "there is no catalogue: use `keelson service enable URL`",
     ),
     ("resize_device", "the state partition grows by itself"),
-    ("rm_usr", NOT_YET),
-    ("runcmd", NOT_YET),
+    ("rm_usr", "the system is one read-only image"),
+    ("runcmd", "it stands at the top level: `runcmd`"),
     (
         "services_include",
         "there is no catalogue: use `keelson service enable URL`",
     ),
-    ("shutdown_timeout", NOT_YET),
-    ("state", NOT_YET),
+    (
+        "shutdown_timeout",
+        "each service says its own: `stop_grace_period`",
+    ),
+    (
+        "state",
+        "the state partition is found by its name, and grows by itself",
+    ),
     ("system_docker", "the system engine is not a Docker"),
-    ("upgrade", NOT_YET),
+    (
+        "upgrade",
+        "the system is upgraded from a signed image, not from a list of addresses",
+    ),
 ];
 
 /// Reads both.
@@ -91,7 +119,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Services
         }
     }
     if let Some(rancher) = fields("rancher", top, diagnostics) {
-        let known = [KEELSON, &["mounts"]].concat();
+        let known = [KEELSON, &["mounts", "registry_auths"]].concat();
         rancher.check(" of `rancher`", &known, RANCHER, diagnostics);
         services.read_environment("rancher.environment", &rancher, diagnostics);
         services.read_rancher(&rancher, diagnostics);

@@ -49,7 +49,7 @@ fn rancheros_services_go_where_their_scope_says() {
     assert_eq!(
         messages,
         [
-            "user-data:3:3: `upgrade` of `rancher` is not applied: this version does not support it",
+            "user-data:3:3: `upgrade` of `rancher` is not applied: the system is upgraded from a signed image, not from a list of addresses",
             "user-data:8:7: rancher.services.agent.volumes_from: left out: name the directories under `volumes`",
             "user-data:17:7: rancher.services.nginx.cpu_quota: left out: `docker run` has nothing like it",
             "user-data:18:13: rancher.services.broken: there is no `image`; it is not started",

@@ -77,6 +77,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Adds what another file says; what both say of a host is as that one has it.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.registries.extend(other.registries);
+    }
+
     /// What is said of a host.
     pub(crate) fn of(&self, host: &str) -> Registry {
         self.registries.get(host).cloned().unwrap_or_default()

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use keelson_config::cloud_config::Ntp;
 use keelson_config::instance::{
-    CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, TIME_DIRECTORY,
+    CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, PROXY_FILE, REGISTRIES_FILE,
+    TIME_DIRECTORY,
 };
 use keelson_config::network::Network;
 use keelson_sys::durable::Access;
@@ -37,6 +38,23 @@ pub(super) fn apply(context: &Context<'_>, wanted: &Wanted, is_new: bool, report
         locale.as_deref().map(str::as_bytes),
         report,
     );
+    let variables = system.proxy.variables.iter();
+    let variables: String = variables
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
+    for (path, content) in [
+        (PROXY_FILE, Some(variables).filter(|text| !text.is_empty())),
+        (REGISTRIES_FILE, system.registries.for_engine()),
+    ] {
+        let content = content.as_deref().map(str::as_bytes);
+        replace(
+            context.state,
+            Path::new(path),
+            content,
+            Access::root(0o600),
+            report,
+        );
+    }
     let proxy = system.proxy.for_shells();
     laid(
         "etc/profile.d/proxy.sh",
