@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::lease::Held;
 use super::machine::{Action, Event, Machine, Start};
-use super::message::{Identity, Reply, Request};
+use super::message::{Identity, Reply, Request, RequestKind};
 use super::random::Random;
 use super::store::Store;
 use super::timer::{self, Timer};
@@ -34,7 +34,7 @@ pub enum Outcome {
 pub type Outcomes = UnboundedSender<(u32, Outcome)>;
 
 /// What a client needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Setup {
     /// The interface's index.
     pub index: u32,
@@ -53,6 +53,7 @@ pub struct Setup {
 /// A running client; dropping it ends it and leaves the interface as it is.
 #[derive(Debug)]
 pub struct Client {
+    setup: Setup,
     carrier: UnboundedSender<bool>,
     task: JoinHandle<()>,
 }
@@ -70,7 +71,7 @@ impl Client {
             setup.start.clone(),
         );
         let task = Task {
-            setup,
+            setup: setup.clone(),
             machine,
             timer: Timer::new()?,
             outcomes,
@@ -80,9 +81,41 @@ impl Client {
             renewal: None,
         };
         Ok(Self {
+            setup,
             carrier,
             task: tokio::spawn(task.run(carrier_events)),
         })
+    }
+
+    /// Ends the client, and gives the lease back (RFC 2131 4.4.6): the interface asks DHCP no more. The address has to be there still.
+    /// Nobody answers, so that nothing is waited for.
+    pub fn release(self, held: &Held) {
+        let Client { setup, .. } = &self;
+        let (name, address) = (&setup.name, held.lease.address);
+        let sent = setup.store.forget().and_then(|()| self.send_release(held));
+        match sent {
+            Ok(()) => log!(Info, "{name}: gave {address} back"),
+            Err(error) => log!(Debug, "{name}: giving {address} back: {error}"),
+        }
+    }
+
+    fn send_release(&self, held: &Held) -> io::Result<()> {
+        let request = Request {
+            kind: RequestKind::Release,
+            xid: Random::from_kernel()?.next_xid(),
+            elapsed_s: 0,
+            client: Some(held.lease.address),
+            requested: None,
+            server: Some(held.lease.server),
+        };
+        let identity = Identity {
+            hardware_address: self.setup.hardware_address,
+            host_name: None,
+        };
+        let message = request.encode(&identity).map_err(io::Error::other)?;
+        let socket = sender(self.setup.index, held.lease.address)?;
+        socket.send_to(&message, (held.lease.server, datagram::SERVER_PORT))?;
+        Ok(())
     }
 
     /// Tells the client whether there is a carrier.
@@ -298,15 +331,7 @@ impl Task {
         let message = self.encode(request)?;
         self.listen()?;
         self.renewal = None; // a former one has the port
-        let socket = UdpSocket::bind((from, datagram::CLIENT_PORT))?;
-        socket.set_nonblocking(true)?;
-        // By its present name: udev may have given it another one since we started.
-        let name = nix::net::if_::if_indextoname(self.setup.index)?;
-        setsockopt(
-            &socket,
-            sockopt::BindToDevice,
-            &std::os::unix::ffi::OsStringExt::from_vec(name.into_bytes()),
-        )?;
+        let socket = sender(self.setup.index, from)?;
         // What arrives here is read from the packet socket; a few copies may pile up and no more.
         setsockopt(&socket, sockopt::RcvBuf, &2048)?;
         socket.send_to(&message, (server, datagram::SERVER_PORT))?;
@@ -332,6 +357,20 @@ impl Task {
         PacketSocket::open(self.setup.index, ETHERTYPE_ARP, &arp::filter(address))?
             .send(EVERYBODY, &packet)
     }
+}
+
+/// A socket that sends from an address of an interface, and the client's port.
+fn sender(index: u32, from: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((from, datagram::CLIENT_PORT))?;
+    socket.set_nonblocking(true)?;
+    // By its present name: udev may have given it another one since we started.
+    let name = nix::net::if_::if_indextoname(index)?;
+    setsockopt(
+        &socket,
+        sockopt::BindToDevice,
+        &std::os::unix::ffi::OsStringExt::from_vec(name.into_bytes()),
+    )?;
+    Ok(socket)
 }
 
 /// Receives from a socket; without one it waits forever.

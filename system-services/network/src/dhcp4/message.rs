@@ -25,6 +25,8 @@ pub enum RequestKind {
     Request = 3,
     /// Somebody else has this address already.
     Decline = 4,
+    /// I have no use for this address any more.
+    Release = 7,
 }
 
 /// A message to servers.
@@ -76,7 +78,8 @@ impl Request {
         if let Some(server) = self.server {
             options.insert(DhcpOption::ServerIdentifier(server));
         }
-        if self.kind != RequestKind::Decline {
+        // Nothing is asked for in the others (RFC 2131 table 5).
+        if matches!(self.kind, RequestKind::Discover | RequestKind::Request) {
             options.insert(DhcpOption::MaxMessageSize(LARGEST_MESSAGE));
             options.insert(DhcpOption::ParameterRequestList(WANTED.to_vec()));
             if let Some(name) = &identity.host_name {

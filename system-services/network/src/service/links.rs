@@ -17,6 +17,17 @@ use crate::link_local::{self, LinkLocal};
 use crate::links::Link;
 
 impl Interface {
+    /// DHCP is asked no more: what it gave is given back.
+    fn end_dhcp(&mut self) {
+        let held = self
+            .held
+            .take()
+            .filter(|held| !held.has_expired(timer::now()));
+        if let (Some(client), Some(held)) = (self.client.take(), held) {
+            client.release(&held);
+        }
+    }
+
     /// Nobody is listened to any more, and what was said goes.
     fn forget_ipv6(&mut self) {
         self.ipv6 = None;
@@ -50,7 +61,7 @@ impl Service {
                     "{}: is no longer ours to configure",
                     interface.link.name
                 );
-                (interface.client, interface.held) = (None, None);
+                interface.end_dhcp();
                 interface.link_local = None;
                 interface.forget_ipv6();
                 interface.settings = Settings::default();
@@ -85,6 +96,9 @@ impl Service {
                 self.set_up(index).await;
                 self.reconcile(index).await;
                 return self.write_files();
+            }
+            if interface.settings.dhcp4.is_none() {
+                interface.end_dhcp();
             }
             (interface.client, interface.held) = (None, None);
             if !keeps_ipv6 {

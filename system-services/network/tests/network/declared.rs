@@ -107,6 +107,9 @@ fn static_addresses_and_dhcp_follow_the_configuration_while_it_runs() {
         let addresses = lab.addresses("e0");
         addresses.len() == 1 && addresses[0].0.to_string() == "10.77.0.9"
     });
+    lab.wait("the lease given back", SOON, |lab| {
+        lab.server_log.count("DHCPRELEASE(s0) 10.77.0.5") == 1
+    });
     assert!(lab.routes().contains("default via 10.77.0.1"));
     lab.declare("version: 2\nethernets: {e0: {dhcp4: true, addresses: [10.77.0.9/24], dhcp4-overrides: {use-dns: no, route-metric: 7}}}\n");
     lab.wait("both", SOON, |lab| lab.addresses("e0").len() == 2);
