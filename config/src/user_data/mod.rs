@@ -5,12 +5,14 @@
 //! - [`archive`]: cloud-config archives
 //! - [`reader`]: takes them apart
 //! - [`settings`]: settings, and how those of several parts become one
+//! - [`addresses`]: RancherOS' variables for the machine's addresses
 //! - [`scripts`]: scripts and boothooks
 //! - [`template`]: documents with variables of the instance
 //! - [`patch`]: JSON patches
 //!
 //! What one part has wrong costs that part alone, as in cloud-init.
 
+mod addresses;
 mod archive;
 mod format;
 mod mime;

@@ -1,5 +1,6 @@
 //! Settings: `#cloud-config`, `#compose`, and how those of several parts become one.
 
+use super::addresses;
 use super::reader::{Document, Reader};
 use crate::diagnostic::Position;
 use crate::yaml::merge::{MERGE_KEYS, Mergers};
@@ -34,6 +35,23 @@ impl Reader<'_, '_> {
         let Some(mut root) = self.mapping(text) else {
             return;
         };
+        // Elsewhere such a variable is a shell's.
+        if let Value::Mapping(entries) = &root.value
+            && entries.iter().any(|(key, _)| key.text == "rancher")
+            && let Some((text, unknown)) = addresses::filled_in(text, self.context.instance)
+        {
+            for name in unknown {
+                let at = Position::start_of(self.source);
+                let message = format!(
+                    "${name}: the data source does not tell it; nothing stands in its place"
+                );
+                self.diagnostics.warning(at, message);
+            }
+            let Some(filled) = self.mapping(&text) else {
+                return;
+            };
+            root = filled;
+        }
         let mut mergers = None;
         let mut index = None;
         if let Value::Mapping(entries) = &mut root.value {

@@ -192,3 +192,26 @@ fn what_is_still_to_be_fetched_is_no_mistake() {
     );
     assert_eq!(data.scripts.len(), 1);
 }
+
+#[test]
+fn rancheros_documents_have_the_machines_addresses() {
+    let mut diagnostics = Diagnostics::new("");
+    let instance = json!({"ds": {"meta_data": {"local-ipv4": "10.0.0.5"}}});
+    let mut read = |text: &str| {
+        let mut context = Context {
+            fetch: &mut |_| Err(Missing::Pending),
+            instance: &instance,
+        };
+        config(&read(
+            text.as_bytes(),
+            "user-data",
+            &mut context,
+            &mut diagnostics,
+        ))
+    };
+    let rancher = read("#cloud-config\nrancher: {environment: {A: $private_ipv4}}\n");
+    assert_eq!(rancher["rancher"]["environment"]["A"], "10.0.0.5");
+    let other = read("#cloud-config\nruncmd: ['echo $private_ipv4']\n");
+    assert_eq!(other["runcmd"][0], "echo $private_ipv4");
+    assert_eq!(diagnostics.into_sorted(), []);
+}

@@ -45,11 +45,16 @@ fn no_file_of_the_corpus_makes_the_reader_panic() {
     println!("{} files, {with_header} read as cloud-config", found.len());
 }
 
+/// What cloud-init made of files, by their paths.
+fn effects(corpus: &Path) -> serde_json::Map<String, Value> {
+    let effects = std::fs::read(corpus.join("expected/cloud_config_effects.json")).unwrap();
+    serde_json::from_slice(&effects).unwrap()
+}
+
 #[test]
 fn effects_are_those_that_cloud_init_has() {
     let Some(corpus) = corpus() else { return };
-    let effects = std::fs::read(corpus.join("expected/cloud_config_effects.json")).unwrap();
-    let effects: serde_json::Map<String, Value> = serde_json::from_slice(&effects).unwrap();
+    let effects = effects(&corpus);
     let mut compared = 0;
     let mut differing = Vec::new();
     for (path, expected) in &effects {
@@ -134,8 +139,7 @@ const NOT_MOUNTED: [(&str, &str); 3] = [
 #[test]
 fn mounts_are_those_that_cloud_init_has() {
     let Some(corpus) = corpus() else { return };
-    let effects = std::fs::read(corpus.join("expected/cloud_config_effects.json")).unwrap();
-    let effects: serde_json::Map<String, Value> = serde_json::from_slice(&effects).unwrap();
+    let effects = effects(&corpus);
     let mut compared = 0;
     let mut differing = Vec::new();
     for (path, expected) in &effects {
