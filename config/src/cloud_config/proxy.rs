@@ -63,8 +63,12 @@ impl Proxy {
                 .chars()
                 .any(|it| it.is_control() || it.is_whitespace());
             if !is_one || (name != "no_proxy" && !is_address) {
+                // What stands before the host may be a secret.
+                let shown = value
+                    .rsplit_once('@')
+                    .map_or(value.as_str(), |(_, host)| host);
                 let message = format!(
-                    "{what}.{name}: `{value}` is no address of a proxy (http://host:port); it is not used"
+                    "{what}.{name}: `{shown}` is no address of a proxy (http://host:port); it is not used"
                 );
                 diagnostics.error(node.position, message);
                 continue;

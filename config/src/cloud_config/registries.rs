@@ -135,8 +135,9 @@ fn registry(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Re
     mirrors.retain(|mirror| {
         let is_address = mirror.starts_with("https://") || mirror.starts_with("http://");
         if !is_address {
+            let shown = mirror.rsplit_once('@').map_or(mirror.as_str(), |(_, host)| host);
             let message = format!(
-                "{what}.mirrors: `{mirror}` is no address that begins with https:// or http://; it is left out"
+                "{what}.mirrors: `{shown}` is no address that begins with https:// or http://; it is left out"
             );
             diagnostics.error(node.position, message);
         }
@@ -185,7 +186,15 @@ impl Registries {
     /// Keys of Docker's `daemon.json`: mirrors of Docker Hub, and those that are insecure.
     pub fn for_docker(&self) -> Map<String, Json> {
         let mut keys = Map::new();
-        let mirrors = self.0.get(HUB).map(|hub| hub.mirrors.clone());
+        // Docker takes nothing but a host, and does not start with anything else.
+        let is_host = |mirror: &String| {
+            let rest = mirror.split_once("://").map_or("", |(_, rest)| rest);
+            !rest.trim_end_matches('/').contains(['/', '?', '#', '@'])
+        };
+        let mirrors = self.0.get(HUB).map(|hub| {
+            let mirrors = hub.mirrors.iter().filter(|mirror| is_host(mirror));
+            mirrors.cloned().collect::<Vec<String>>()
+        });
         let insecure = self.0.iter().filter(|(_, registry)| registry.insecure);
         let insecure: Vec<&String> = insecure.map(|(host, _)| host).collect();
         if let Some(mirrors) = mirrors.filter(|mirrors| !mirrors.is_empty()) {
@@ -206,7 +215,7 @@ mod tests {
     fn registries_are_read_from_both_places() {
         let mut diagnostics = Diagnostics::new("user-data");
         let text = "rancher: {registry_auths: {'https://index.docker.io/v1/': {auth: bWU6czpl}, a.example: {username: u}, b.example: {auth: '?'}}}\n\
-                    keelson: {registries: {docker.io: {mirrors: ['https://m.example', m]}, 'r.example:5000': {insecure: yes, username: me, password: secret}}}\n";
+                    keelson: {registries: {docker.io: {mirrors: ['https://m.example', m, 'https://h.example/proxy']}, 'r.example:5000': {insecure: yes, username: me, password: secret}}}\n";
         let root = yaml::parse(text).unwrap().root;
         let top = yaml::mapping("top", &root, &mut diagnostics).unwrap();
         let all = parse(&top, &mut diagnostics);

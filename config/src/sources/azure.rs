@@ -118,6 +118,22 @@ pub fn network(network: &Json, all_addresses: bool) -> Option<Json> {
     (!ethernets.is_empty()).then(|| json!({"version": 2, "ethernets": ethernets}))
 }
 
+/// Whether two ids are the same machine's: of older ones the firmware has the bytes of the first three parts in the other order.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let swapped = |id: &str| -> Option<String> {
+        let mut parts: Vec<String> = id.split('-').map(str::to_ascii_lowercase).collect();
+        for part in parts.iter_mut().take(3) {
+            let pairs: Option<Vec<&str>> = (0..part.len() / 2)
+                .map(|at| part.get(at * 2..at * 2 + 2))
+                .collect();
+            *part = pairs?.into_iter().rev().collect();
+        }
+        Some(parts.join("-"))
+    };
+    one.eq_ignore_ascii_case(other)
+        || swapped(one).is_some_and(|one| one.eq_ignore_ascii_case(other))
+}
+
 /// Tells the platform that the machine is ready.
 ///
 /// # Errors
@@ -199,6 +215,13 @@ mod tests {
             source.network.unwrap().interfaces[0].matches.mac.as_deref(),
             Some("00:0d:3a:04:75:98")
         );
+    }
+
+    #[test]
+    fn older_machines_have_two_spellings_of_their_id() {
+        let id = "4b1c7d3e-00aa-4b00-8000-00000000a2e0";
+        assert!(is_same(id, "3E7D1C4B-AA00-004B-8000-00000000A2E0") && is_same(id, id));
+        assert!(!is_same(id, "4b1c7d3e-00aa-4b00-8000-00000000a2e1") && !is_same("x", "y"));
     }
 
     #[test]

@@ -63,9 +63,9 @@ pub struct Source {
     /// The machine that it was said to (`product_uuid`), when it was said over the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
-    /// A part of it comes from a disk, which may be gone by now: what a service on the network says is put beside that.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub from_disk: bool,
+    /// What of it comes from a disk, which may be gone by now: what a service on the network says is put beside that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_disk: Option<FromDisk>,
     /// What it says of the network.
     pub network: Option<Network>,
     /// What the user says.
@@ -77,6 +77,18 @@ pub struct Source {
     /// Bytes that nobody else knows, for the kernel's random number generator.
     #[serde(skip)]
     pub random_seed: Option<Vec<u8>>,
+}
+
+/// What a disk said, where a service on the network says the rest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FromDisk {
+    /// The user-data is the disk's.
+    pub user_data: bool,
+    /// Its keys for the default user.
+    pub public_keys: Vec<String>,
+    /// The service has said its part.
+    pub answered: bool,
 }
 
 impl Default for Source {
@@ -91,7 +103,7 @@ impl Default for Source {
             availability_zone: None,
             meta_data: Json::Null,
             machine: None,
-            from_disk: false,
+            from_disk: None,
             network: None,
             user_data: None,
             vendor_data: Vec::new(),
@@ -118,16 +130,24 @@ fn synthesised(config: &Json, diagnostics: &mut Diagnostics) -> Option<Network> 
 }
 
 impl Source {
-    /// What a disk said, with what the platform's service says of the same machine beside it. The instance stays the one that it
-    /// was when the disk was read, and what the user wrote there counts.
+    /// What a disk said, with what the platform's service says of the same machine beside it: now, or as it was kept. The instance
+    /// stays the one that it was when the disk was read, and what the user wrote there counts.
     #[must_use]
     pub fn with_service(self, service: Source) -> Source {
+        let disk = self.from_disk.unwrap_or_default();
+        let kept = service.from_disk.unwrap_or_default();
         let mut public_keys = service.public_keys;
-        for key in self.public_keys {
-            if !public_keys.contains(&key) {
-                public_keys.push(key);
+        // Of a record that was kept, what an earlier disk said is not the service's.
+        public_keys.retain(|key| !kept.public_keys.contains(key));
+        for key in &disk.public_keys {
+            if !public_keys.contains(key) {
+                public_keys.push(key.clone());
             }
         }
+        let user_data = match disk.user_data {
+            true => self.user_data,
+            false => service.user_data.filter(|_| !kept.user_data),
+        };
         Source {
             place: service.place,
             hostname: service.hostname.or(self.hostname),
@@ -137,11 +157,14 @@ impl Source {
             meta_data: service.meta_data,
             machine: service.machine.or(self.machine),
             network: service.network.or(self.network),
-            user_data: self.user_data.or(service.user_data),
+            user_data,
             random_seed: service.random_seed.or(self.random_seed),
             platform: self.platform,
             instance_id: self.instance_id,
-            from_disk: self.from_disk,
+            from_disk: Some(FromDisk {
+                answered: true,
+                ..disk
+            }),
             vendor_data: self.vendor_data,
         }
     }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use roxmltree::{Document, Node};
 use serde_json::json;
 
-use super::{Source, http, nocloud};
+use super::{FromDisk, Source, http, nocloud};
 use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Diagnostics;
+use crate::names;
 
 /// Name of the file.
 pub const FILE: &str = "ovf-env.xml";
@@ -47,9 +48,11 @@ pub fn read(xml: &[u8], uuid: &str, place: &str, diagnostics: &mut Diagnostics) 
     if let Some(set) = named("LinuxProvisioningConfigurationSet")
         .filter(|set| set.tag_name().namespace() == Some(AZURE))
     {
-        return Some(azure(set, uuid, place, diagnostics));
+        return Some(azure(set, uuid, place));
     }
-    let section = named("PropertySection")?;
+    // Those of other machines, which stand in `Entity`, are none of its own.
+    let mut sections = root.children();
+    let section = sections.find(|node| node.tag_name().name() == "PropertySection")?;
     let properties = section.children().filter_map(|node| {
         let attribute = |name: &str| {
             let mut all = node.attributes();
@@ -69,16 +72,16 @@ fn text(node: Node<'_, '_>, name: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn azure(set: Node<'_, '_>, uuid: &str, place: &str, diagnostics: &mut Diagnostics) -> Source {
+fn azure(set: Node<'_, '_>, uuid: &str, place: &str) -> Source {
     let custom = text(set, "CustomData").or_else(|| text(set, "UserData"));
     let custom = custom.map(|data| data.split_whitespace().collect::<String>());
-    let user_data =
-        custom.and_then(|data| http::base64("CustomData", data.as_bytes(), diagnostics));
+    // What is no base64 is said so when it is read: as it stands it is nothing that anybody understands.
+    let user_data = custom.map(|data| http::maybe_base64(data.into_bytes()));
     let values = set
         .descendants()
         .filter(|node| node.is_element() && node.tag_name().name() == "PublicKey");
     // Keys that are named by their fingerprints alone come from the metadata service.
-    let public_keys = values.filter_map(|key| text(key, "Value")).collect();
+    let public_keys: Vec<String> = values.filter_map(|key| text(key, "Value")).collect();
     let password = text(set, "UserPassword").filter(|password| password != REDACTED);
     let no_passwords = text(set, "DisableSshPasswordAuthentication");
     let no_passwords = no_passwords.is_some_and(|text| text.eq_ignore_ascii_case("true"));
@@ -97,11 +100,15 @@ fn azure(set: Node<'_, '_>, uuid: &str, place: &str, diagnostics: &mut Diagnosti
         platform: "azure".to_owned(),
         place: place.to_owned(),
         instance_id: uuid.to_ascii_lowercase(),
-        hostname: text(set, "HostName"),
+        hostname: text(set, "HostName").filter(|name| names::is_host(name)),
+        from_disk: Some(FromDisk {
+            user_data: user_data.is_some(),
+            public_keys: public_keys.clone(),
+            answered: false,
+        }),
         public_keys,
         user_data,
         vendor_data: vendor_data.into_iter().collect(),
-        from_disk: true,
         ..Source::default()
     }
 }
@@ -116,9 +123,14 @@ fn properties_of(
         return None;
     }
     let mut take = |name: &str| given.remove(name).filter(|value| !value.trim().is_empty());
-    let user_data = take("user-data").and_then(|data| {
+    let user_data = take("user-data").map(|data| {
         let packed: String = data.split_whitespace().collect();
-        http::base64("user-data", packed.as_bytes(), diagnostics)
+        let unpacked = http::maybe_base64(packed.clone().into_bytes());
+        // As in cloud-init, what is no base64 is taken as it stands.
+        match unpacked == packed.as_bytes() {
+            true => data.into_bytes(),
+            false => unpacked,
+        }
     });
     let network = take("network-config").and_then(|data| {
         let bytes = http::maybe_base64(data.into_bytes());
@@ -127,8 +139,7 @@ fn properties_of(
     let keys = take("public-keys").unwrap_or_default();
     let keys = keys.lines().map(str::trim).filter(|key| !key.is_empty());
     let password = take("password").map(|password| {
-        let config =
-            json!({"password": password, "chpasswd": {"expire": false}, "ssh_pwauth": true});
+        let config = json!({"password": password});
         format!("#cloud-config\n{config}\n").into_bytes()
     });
     if take("seedfrom").is_some() {
@@ -139,7 +150,9 @@ fn properties_of(
         platform: "ovf".to_owned(),
         place: place.to_owned(),
         instance_id: take("instance-id").unwrap_or_else(|| DEFAULT_INSTANCE_ID.to_owned()),
-        hostname: take("hostname").or_else(|| take("local-hostname")),
+        hostname: take("hostname")
+            .or_else(|| take("local-hostname"))
+            .filter(|name| names::is_host(name)),
         public_keys: keys.map(str::to_owned).collect(),
         network,
         user_data,

@@ -39,11 +39,19 @@ pub fn read<E>(
         let encoding = get(&format!("guestinfo.{name}.encoding"))?;
         let encoding =
             String::from_utf8_lossy(encoding.as_deref().unwrap_or_default()).into_owned();
-        Ok(unpacked(name, value, &encoding, diagnostics))
+        let found = unpacked(name, value.clone(), &encoding, diagnostics);
+        Ok(Some(found.ok_or(value)))
     };
-    let meta_data = file("metadata", diagnostics)?;
-    let user_data = file("userdata", diagnostics)?;
-    let vendor_data = file("vendordata", diagnostics)?;
+    let meta_data = match file("metadata", diagnostics)? {
+        // Nobody knows then which instance it is.
+        Some(Err(_)) => return Ok(None),
+        other => other.and_then(Result::ok),
+    };
+    // As it stands nobody understands it, which is said when it is read.
+    let whole =
+        |file: Option<Result<Vec<u8>, Vec<u8>>>| file.map(|found| found.unwrap_or_else(|raw| raw));
+    let user_data = whole(file("userdata", diagnostics)?);
+    let vendor_data = whole(file("vendordata", diagnostics)?);
     if meta_data.is_none() && user_data.is_none() && vendor_data.is_none() {
         let environment = get("guestinfo.ovfEnv")?;
         return Ok(environment.and_then(|xml| {
@@ -175,6 +183,11 @@ mod tests {
         ]);
         assert_eq!(source.unwrap().instance_id, "ab-1");
         assert_eq!(said.len(), 1, "{said:?}");
+        let broken = [
+            ("guestinfo.metadata", "?"),
+            ("guestinfo.metadata.encoding", "b64"),
+        ];
+        assert_eq!(of(&broken).0, None);
         assert_eq!(of(&[("guestinfo.metadata", " ")]).0, None);
         let (source, _) = of(&[(
             "guestinfo.ovfEnv",

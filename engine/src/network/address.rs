@@ -117,6 +117,17 @@ pub(super) fn free_subnet(used: &[Subnet]) -> Option<Subnet> {
     shares.find(|subnet| !used.iter().any(|used| used.overlaps(*subnet)))
 }
 
+/// The network of an interface, by such a routing table as [`routed`] has.
+pub(super) fn own_of(table: &str, interface: &str) -> Option<Subnet> {
+    let mut own = String::from("\n");
+    let lines = table.lines().skip(1);
+    for line in lines.filter(|line| line.split_ascii_whitespace().next() == Some(interface)) {
+        own.push_str(line);
+        own.push('\n');
+    }
+    routed(&own, "").into_iter().next()
+}
+
 /// The networks of a routing table in the form of `/proc/net/route`: addresses and masks are hexadecimal, in the
 /// processor's order. Default routes are none, and those over the interface `but` are left out.
 pub(super) fn routed(table: &str, but: &str) -> Vec<Subnet> {

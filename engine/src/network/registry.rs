@@ -1,6 +1,6 @@
 //! Which networks there are, and which addresses and ports of the host containers have.
 
-use super::address::{free_subnet, routed};
+use super::address::{free_subnet, own_of, routed};
 use super::firewall::{self, Forward};
 use super::ports::{reserve, reserve_one};
 use super::request::{DEFAULT, plain};
@@ -140,15 +140,24 @@ impl Networks {
         let Some(network) = self.networks.get(DEFAULT).filter(|_| is_empty) else {
             return;
         };
-        let mut taken = routed(routes, &network.bridge());
+        // A bridge that an earlier engine left is where it is.
+        if let Some(subnet) = own_of(routes, &network.bridge()) {
+            return self.place_default(subnet);
+        }
+        let mut taken = routed(routes, "");
         if !taken.iter().any(|other| other.overlaps(network.subnet)) {
             return;
         }
         let others = self.all().filter(|network| !network.is_default());
         taken.extend(others.map(|network| network.subnet));
         // Where nothing is free, it stays where people know it.
-        if let Some(subnet) = free_subnet(&taken)
-            && let Some(gateway) = subnet.first_free(&BTreeSet::new())
+        if let Some(subnet) = free_subnet(&taken) {
+            self.place_default(subnet);
+        }
+    }
+
+    fn place_default(&mut self, subnet: Subnet) {
+        if let Some(gateway) = subnet.first_free(&BTreeSet::new())
             && let Some(network) = self.networks.get_mut(DEFAULT)
         {
             (network.subnet, network.gateway) = (subnet, gateway);

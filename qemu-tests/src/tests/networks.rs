@@ -189,7 +189,7 @@ pub(super) fn two_machines_are_joined_by_bonds_vlans_and_tunnels_and_let_in_what
         DEADLINE,
     )?;
     ensure!(
-        places.starts_with("172.18.")
+        places.starts_with("10.214.0.0/16")
             && !places.contains("10.213.0.")
             && places.contains("inet 10.213.1."),
         "{places}"

@@ -1,33 +1,33 @@
 //! Where `docker0` is. Docker takes 172.17.0.0/16 whatever the machine's own networks are; where they have it, it is given another
 //! one of its pools, and keeps that.
 
+use crate::cgroup::APPLICATIONS;
 use crate::paths::Paths;
 use std::fs;
 use std::net::Ipv4Addr;
 
 /// Its name.
 pub const INTERFACE: &str = "docker0";
-/// Its address among Docker's own pools (`docker network create --help`, "default address pools"), its usual one first.
-const CANDIDATES: [(Ipv4Addr, u8); 12] = [
+/// Its usual address, and others outside of the pools from which Docker takes its further networks (`docker network create --help`):
+/// those may have been given away while this one was somewhere else.
+const CANDIDATES: [(Ipv4Addr, u8); 6] = [
     (Ipv4Addr::new(172, 17, 0, 1), 16),
-    (Ipv4Addr::new(172, 18, 0, 1), 16),
-    (Ipv4Addr::new(172, 19, 0, 1), 16),
-    (Ipv4Addr::new(172, 20, 0, 1), 16),
-    (Ipv4Addr::new(172, 24, 0, 1), 16),
-    (Ipv4Addr::new(172, 26, 0, 1), 16),
-    (Ipv4Addr::new(172, 28, 0, 1), 16),
-    (Ipv4Addr::new(172, 31, 0, 1), 16),
-    (Ipv4Addr::new(192, 168, 64, 1), 20),
-    (Ipv4Addr::new(192, 168, 160, 1), 20),
-    (Ipv4Addr::new(192, 168, 240, 1), 20),
     (Ipv4Addr::new(10, 214, 0, 1), 16),
+    (Ipv4Addr::new(10, 87, 0, 1), 16),
+    (Ipv4Addr::new(172, 16, 87, 1), 24),
+    (Ipv4Addr::new(198, 18, 87, 1), 24),
+    (Ipv4Addr::new(100, 127, 87, 1), 24),
 ];
+/// Routes wider than this are a VPN's, which takes everything, and not a network that the machine is in.
+const WIDEST_BITS: u32 = 8;
 
-/// The `bip` of dockerd: `None` leaves it where Docker has it. What was chosen once is written down.
-pub fn choose(paths: &Paths) -> Option<String> {
+/// The `bip` of dockerd: `None` leaves it where Docker has it. What was chosen once is written down. `refused` are those that dockerd
+/// did not start with.
+pub fn choose(paths: &Paths, refused: &[String]) -> Option<String> {
     let routes = fs::read_to_string(&paths.routes).unwrap_or_default();
     let last = fs::read_to_string(&paths.bridge).ok();
-    let chosen = among(&networks(&routes), last.as_deref().map(str::trim));
+    let last_chosen = last.as_deref().map(str::trim);
+    let chosen = among(&networks(&routes), last_chosen, refused);
     if let Some(bip) = &chosen
         && last.as_deref().map(str::trim) != Some(bip)
     {
@@ -37,24 +37,31 @@ pub fn choose(paths: &Paths) -> Option<String> {
     chosen
 }
 
-/// Whether containers are at it.
+/// Whether any container runs: dockerd leaves its networks alone then, wherever the container is.
 pub fn in_use(paths: &Paths) -> bool {
-    let ports = paths.sys_class_net.join(INTERFACE).join("brif");
-    fs::read_dir(ports).is_ok_and(|mut ports| ports.next().is_some())
+    let events = paths.cgroup.join(APPLICATIONS).join("cgroup.events");
+    let events = fs::read_to_string(events).unwrap_or_default();
+    events.lines().any(|line| line == "populated 1")
 }
 
-fn among(taken: &[(u32, u32)], last: Option<&str>) -> Option<String> {
+fn among(taken: &[(u32, u32)], last: Option<&str>, refused: &[String]) -> Option<String> {
     let is_free = |(address, length): &(Ipv4Addr, u8)| {
         let own = u32::MAX << (32 - u32::from(*length));
-        taken
-            .iter()
-            .all(|(network, mask)| (address.to_bits() ^ network) & mask & own != 0)
+        let mut taken = taken.iter();
+        taken.all(|(network, mask)| (address.to_bits() ^ network) & mask & own != 0)
+            && !refused.contains(&format!("{address}/{length}"))
     };
     let shown = |(address, length): &(Ipv4Addr, u8)| format!("{address}/{length}");
     let kept = CANDIDATES
         .iter()
         .find(|candidate| Some(shown(candidate).as_str()) == last && is_free(candidate));
-    let found = kept.or_else(|| CANDIDATES.iter().find(|candidate| is_free(candidate)))?;
+    let found = kept.or_else(|| CANDIDATES.iter().find(|candidate| is_free(candidate)));
+    // Where nothing is free, it stays where it is.
+    let Some(found) = found else {
+        return last
+            .map(str::to_owned)
+            .filter(|last| !refused.contains(last));
+    };
     // Where it always is, nothing has to be said, as long as nothing ever was.
     (*found != CANDIDATES[0] || last.is_some()).then(|| shown(found))
 }
@@ -67,7 +74,8 @@ fn networks(table: &str) -> Vec<(u32, u32)> {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (name, network) = (fields.first()?, number(fields.get(1)?)?);
         let mask = number(fields.get(7)?)?;
-        (*name != INTERFACE && mask != 0).then_some((network, mask))
+        let is_network = mask.count_ones() >= WIDEST_BITS;
+        (*name != INTERFACE && is_network).then_some((network, mask))
     };
     table.lines().skip(1).filter_map(network).collect()
 }
@@ -95,27 +103,31 @@ mod tests {
             ("eth0", "10.0.2.0", 24),
             (INTERFACE, "172.17.0.0", 16),
         ]);
-        assert_eq!(among(&usual, None), None);
-        let lan = table(&[("eth0", "172.17.4.0", 24), ("eth1", "172.18.0.0", 15)]);
-        assert_eq!(among(&lan, None).as_deref(), Some("172.20.0.1/16"));
+        assert_eq!(among(&usual, None, &[]), None);
+        let lan = table(&[("eth0", "172.17.4.0", 24), ("eth1", "10.0.0.0", 9)]);
+        assert_eq!(among(&lan, None, &[]).as_deref(), Some("10.214.0.1/16"));
         // Not back when the network is away, nor anywhere else while it is free.
+        let last = Some("10.214.0.1/16");
+        assert_eq!(among(&usual, last, &[]).as_deref(), last);
+        let other = table(&[("eth0", "10.128.0.0", 9), ("eth0", "172.17.0.0", 16)]);
+        assert_eq!(among(&other, last, &[]).as_deref(), Some("10.87.0.1/16"));
+        let refused = ["10.87.0.1/16".to_owned()];
         assert_eq!(
-            among(&usual, Some("172.20.0.1/16")).as_deref(),
-            Some("172.20.0.1/16")
+            among(&other, last, &refused).as_deref(),
+            Some("172.16.87.1/24")
         );
-        let other = table(&[("eth0", "172.16.0.0", 12)]);
-        assert_eq!(
-            among(&other, Some("172.20.0.1/16")).as_deref(),
-            Some("192.168.64.1/20")
-        );
+        // A VPN that takes everything changes nothing, and neither does one that takes all that is private.
+        let vpn = table(&[("tun0", "0.0.0.0", 1), ("tun0", "128.0.0.0", 1)]);
+        assert_eq!(among(&vpn, None, &[]), None);
         let all = table(&[
             ("a", "172.16.0.0", 12),
-            ("b", "192.168.0.0", 16),
+            ("b", "198.18.0.0", 15),
             ("c", "10.0.0.0", 8),
+            ("d", "100.64.0.0", 10),
         ]);
-        assert_eq!(among(&all, None), None);
+        assert_eq!(among(&all, last, &[]).as_deref(), last);
         assert_eq!(
-            among(&usual, Some("nonsense")).as_deref(),
+            among(&usual, Some("nonsense"), &[]).as_deref(),
             Some("172.17.0.1/16")
         );
     }

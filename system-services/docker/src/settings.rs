@@ -20,6 +20,8 @@ pub struct Settings {
     pub keys: Map<String, Value>,
     /// Whether any of them are the user's.
     pub from_user: bool,
+    /// Where docker0 was put here.
+    pub chosen_bip: Option<String>,
     /// For the user: what was not followed, and why.
     pub complaints: Vec<String>,
 }
@@ -54,22 +56,53 @@ pub fn defaults(paths: &Paths) -> Map<String, Value> {
 
 /// Reads the user's file, if there is one, and merges it over the defaults key by key.
 #[must_use]
-pub fn load(paths: &Paths) -> Settings {
+pub fn load(paths: &Paths, refused: &Refused) -> Settings {
     let mut settings = of_user(paths);
-    // Who says where Docker's networks are has thought of it.
-    let says = ["bip", "bridge", "default-address-pools"];
-    if !says.iter().any(|key| settings.keys.contains_key(*key))
-        && let Some(bip) = bridge::choose(paths)
+    if settings.from_user
+        && refused.user_settings.is_some()
+        && refused.user_settings == text_of(paths)
     {
-        settings.keys.insert(BIP.to_owned(), bip.into());
+        let file = paths.user_settings.display();
+        settings = Settings {
+            keys: defaults(paths),
+            from_user: false,
+            chosen_bip: None,
+            complaints: vec![format!(
+                "dockerd did not start with {file}; the defaults are used"
+            )],
+        };
+    }
+    // Who says where Docker's networks are has thought of it.
+    let says = [BIP, "bridge", "default-address-pools"];
+    if !says.iter().any(|key| settings.keys.contains_key(*key)) {
+        settings.chosen_bip = bridge::choose(paths, &refused.bips);
+        let bip = settings.chosen_bip.iter();
+        let bip = bip.map(|bip| (BIP.to_owned(), bip.clone().into()));
+        settings.keys.extend(bip);
     }
     settings
+}
+
+/// What dockerd did not start with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Refused {
+    /// The user's file, as it was.
+    pub user_settings: Option<String>,
+    /// Places of docker0.
+    pub bips: Vec<String>,
+}
+
+/// The user's file, as it is.
+#[must_use]
+pub fn text_of(paths: &Paths) -> Option<String> {
+    fs::read_to_string(&paths.user_settings).ok()
 }
 
 fn of_user(paths: &Paths) -> Settings {
     let mut settings = Settings {
         keys: defaults(paths),
         from_user: false,
+        chosen_bip: None,
         complaints: Vec::new(),
     };
     let file = paths.user_settings.display();
@@ -157,7 +190,7 @@ mod tests {
         );
         paths.user_settings = directory.path().join("daemon.json");
         fs::write(&paths.user_settings, text).unwrap();
-        let mut settings = load(&paths);
+        let mut settings = load(&paths, &Refused::default());
         let shown = paths.user_settings.display().to_string();
         for complaint in &mut settings.complaints {
             *complaint = complaint.replace(&shown, "FILE");
@@ -167,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_a_file_the_defaults_count() {
-        let settings = load(&Paths::from_environment());
+        let settings = load(&Paths::from_environment(), &Refused::default());
         assert_eq!(settings.keys["live-restore"], true);
         assert_eq!(
             settings.keys["hosts"],

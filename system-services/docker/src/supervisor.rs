@@ -13,7 +13,7 @@ use crate::bridge;
 use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::paths::Paths;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Refused, Settings};
 use anyhow::{Context, Result};
 use keelson_sys::notify::{field, notify};
 use nix::errno::Errno;
@@ -43,6 +43,10 @@ pub struct Supervisor {
     pub(crate) containerd: Daemon,
     pub(crate) dockerd: Daemon,
     pub(crate) settings: Settings,
+    /// What dockerd did not start with.
+    refused: Refused,
+    /// dockerd was told to end, to start again.
+    restarting: bool,
     /// The dockerd that runs now has said so.
     pub(crate) ready: bool,
     /// Nothing is started again any more.
@@ -111,7 +115,9 @@ impl Supervisor {
             paths.containerd_socket.clone(),
         );
         let mut supervisor = Self {
-            settings: settings::load(&paths),
+            settings: settings::load(&paths, &Refused::default()),
+            refused: Refused::default(),
+            restarting: false,
             containerd,
             dockerd,
             ready: false,
@@ -218,15 +224,17 @@ impl Supervisor {
 
     /// The settings; docker0 stays where containers are.
     fn wanted(&self) -> Settings {
-        let mut wanted = settings::load(&self.paths);
-        let present = self.settings.keys.get(settings::BIP);
-        if wanted.keys.get(settings::BIP) != present && bridge::in_use(&self.paths) {
+        let mut wanted = settings::load(&self.paths, &self.refused);
+        let is_moved = wanted.chosen_bip.is_some() && wanted.chosen_bip != self.settings.chosen_bip;
+        if is_moved && bridge::in_use(&self.paths) {
             println!(
-                "<4>docker0 is in a network of the machine's own, and stays there as long as containers are in it"
+                "<4>docker0 is in a network of the machine's own, and stays there as long as containers run"
             );
             wanted.keys.remove(settings::BIP);
-            let present = present.map(|bip| (settings::BIP.to_owned(), bip.clone()));
-            wanted.keys.extend(present);
+            wanted.chosen_bip.clone_from(&self.settings.chosen_bip);
+            let bip = wanted.chosen_bip.iter();
+            let bip = bip.map(|bip| (settings::BIP.to_owned(), bip.clone().into()));
+            wanted.keys.extend(bip);
         }
         wanted
     }
@@ -235,6 +243,11 @@ impl Supervisor {
         println!("<6>starting dockerd again; applications go on");
         self.settings = self.wanted();
         self.apply_settings()?;
+        // One that waits to be started again finds the new settings then.
+        if self.dockerd.pid().is_none() {
+            return Ok(());
+        }
+        self.restarting = true;
         self.dockerd.expect_end();
         self.kill_dockerd_at = Some(Instant::now() + RESTART_LIMIT);
         self.dockerd.signal(Signal::SIGTERM)
@@ -276,18 +289,23 @@ impl Supervisor {
         self.kill_dockerd_at = None;
         let pause = self.dockerd.ended(Instant::now());
         self.tell_end("dockerd", status, pause);
-        if !was_ready && !self.stopping && self.settings.from_user {
-            let file = self.paths.user_settings.display();
-            self.settings = Settings {
-                keys: settings::defaults(&self.paths),
-                from_user: false,
-                complaints: vec![format!(
-                    "dockerd did not start with {file}; the defaults are used"
-                )],
-            };
-            if let Err(error) = self.apply_settings() {
-                complain(&format!("{error:#}"));
+        let was_told = std::mem::take(&mut self.restarting);
+        if was_ready || was_told || self.stopping {
+            return;
+        }
+        // It may be our choice that it does not start with; if it is not, what the user wrote is left out next.
+        let ours = self.settings.chosen_bip.take();
+        match ours {
+            Some(bip) => self.refused.bips.push(bip),
+            None if self.settings.from_user => {
+                self.refused.user_settings = settings::text_of(&self.paths);
+                self.refused.bips.clear();
             }
+            None => return,
+        }
+        self.settings = settings::load(&self.paths, &self.refused);
+        if let Err(error) = self.apply_settings() {
+            complain(&format!("{error:#}"));
         }
     }
 }

@@ -27,6 +27,9 @@ pub(crate) fn assemble(
     let mut includes = url.is_some();
     let is_there = |url| stored::included(&state.config, url) != Err(Missing::Pending);
     let mut is_whole = url.is_none_or(is_there);
+    // A disk that has no user-data may not be all: what the service says is part of the instance.
+    let disk = inputs.source.from_disk.as_ref();
+    is_whole &= platform.is_none() || disk.is_none_or(|disk| disk.user_data || disk.answered);
     let mut fetch = |include: Include<'_>| {
         includes = true;
         let found = stored::included(&state.config, include.url);

@@ -35,6 +35,7 @@ use anyhow::{Context as _, Result};
 use apply::Context;
 use keelson_config::Diagnostics;
 use keelson_config::instance::{INSTANCE_FILE, Instance};
+use keelson_config::sources::azure;
 use keelson_config::sources::machine::{Machine, Platform};
 use keelson_config::sources::{Source, nocloud};
 use keelson_first_boot::stored;
@@ -126,7 +127,7 @@ fn run(report: &mut Report) -> Result<()> {
     // Azure's disc does not say all: its service is asked as well.
     let platform = platform.filter(|platform| match &found {
         None => true,
-        Some(found) => found.from_disk && *platform == Platform::Azure,
+        Some(found) => found.from_disk.is_some() && *platform == Platform::Azure,
     });
     let is_found = found.is_some();
     let source = match found {
@@ -190,23 +191,29 @@ fn find(machine: &Machine, diagnostics: &mut Diagnostics, report: &mut Report) -
     unreadable
         .into_iter()
         .for_each(|problem| report.error(problem));
-    match found {
-        Some(found) => found.read(uuid, diagnostics),
-        None => firmware::find(Path::new(FIRMWARE), uuid, diagnostics, report)
-            .or_else(|| guestinfo::find(machine, diagnostics, report)),
-    }
+    found
+        .and_then(|found| found.read(uuid, diagnostics))
+        .or_else(|| firmware::find(Path::new(FIRMWARE), uuid, diagnostics, report))
+        .or_else(|| guestinfo::find(machine, diagnostics, report))
 }
 
 /// What a disk says, with what its platform's service said at an earlier boot beside it.
-fn with_kept(state: &State, found: Source) -> Source {
-    if !found.from_disk {
+fn with_kept(state: &State, mut found: Source) -> Source {
+    if found.from_disk.is_none() {
         return found;
     }
-    match stored::kept(&state.config) {
-        Ok(Some(kept)) if kept.from_disk && kept.instance_id == found.instance_id => {
-            found.with_service(kept)
-        }
-        _ => found,
+    let kept = stored::kept(&state.config).ok().flatten();
+    let is_it = |kept: &Source| {
+        kept.platform == found.platform && azure::is_same(&kept.instance_id, &found.instance_id)
+    };
+    let Some(kept) = kept.filter(is_it) else {
+        return found;
+    };
+    // As it was spelled when it became this instance.
+    found.instance_id.clone_from(&kept.instance_id);
+    match kept.from_disk.as_ref().is_none_or(|disk| disk.answered) {
+        true => found.with_service(kept),
+        false => found,
     }
 }
 

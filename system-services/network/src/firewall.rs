@@ -55,7 +55,13 @@ impl Rules {
         let Some(firewall) = config.firewall() else {
             return Rules(None);
         };
-        let made: Vec<&Interface> = config.virtuals().collect();
+        // Other names are refused by iptables, and by the kernel: with them nothing at all would be let in.
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
+        let is_name = |name: &str| {
+            (1..=15).contains(&name.len()) && !name.starts_with('-') && name.chars().all(is_plain)
+        };
+        let made = config.virtuals().filter(|one| is_name(&one.name));
+        let made: Vec<&Interface> = made.collect();
         let of = |version| rules(version, &firewall.allow, &made);
         Rules(Some([of(Version::Four), of(Version::Six)]))
     }

@@ -148,7 +148,7 @@ fn the_network_of_those_who_say_nothing_gives_way_to_the_hosts_own() {
     let own = routes.replace("eth0", "keelson0");
     let place = |networks: &Networks| networks.find("bridge").unwrap().subnet.to_string();
     let mut networks = Networks::new(Vec::new());
-    networks.settle(&own);
+    networks.settle(&own.replace("0000FFFF", "00FFFFFF"));
     assert_eq!(place(&networks), "10.213.0.0/24");
     networks.settle(routes);
     assert_eq!(place(&networks), "172.30.0.0/24");

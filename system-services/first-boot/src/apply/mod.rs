@@ -32,6 +32,7 @@ use keelson_config::instance::{
     APPEND_DIRECTORY, CONFIG_DIRECTORY, CONFIGURED_FILE, FILES_DIRECTORY, INSTANCE_FILE, Instance,
     NETWORK_FILE, ONCE_SCRIPTS, SCRIPTS_DIRECTORY, SERVICES_DIRECTORY, USERS_DIRECTORY,
 };
+use keelson_config::network::Network;
 use keelson_config::sources::machine::Platform;
 use keelson_config::sources::{NO_INSTANCE, Source};
 use keelson_config::user_data::Script;
@@ -236,11 +237,20 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
 
 /// Leaves all as it is until the data source is asked, which any network will do for.
 pub(crate) fn wait_for_source(state: &State, platform: &Platform, report: &mut Report) {
+    let network = settings::last_network(state).and_then(|last| {
+        let firewall = last.firewall?;
+        let network = Network {
+            untold: true,
+            firewall: Some(firewall),
+            ..Network::default()
+        };
+        serde_json::to_vec_pretty(&network).ok()
+    });
     replace(
         state,
         Path::new(NETWORK_FILE),
-        None,
-        Access::root(0o644),
+        network.as_deref(),
+        Access::root(0o600),
         report,
     );
     let file = metadata::service::file(Some(platform));

@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Context, Wanted, replace};
 use crate::report::Report;
+use crate::state::State;
 
 /// Certificates of everybody's authorities, in the console's image.
 const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
@@ -216,16 +217,20 @@ fn docker(context: &Context<'_>, wanted: &Map<String, Json>, report: &mut Report
     }
 }
 
+/// What the network service was told last.
+pub(super) fn last_network(state: &State) -> Option<Network> {
+    let json = state
+        .config
+        .read(Path::new(NETWORK_FILE), MAX_NETWORK_BYTES);
+    serde_json::from_slice(&json.ok()??).ok()
+}
+
 /// What the network service reads.
 fn network(context: &Context<'_>, wanted: &Wanted, report: &mut Report) {
     let mut network = wanted.config.network_with(&wanted.source);
     // What cannot be read may be what says who is let in, and where the machine is: what it last was counts.
     if !wanted.understood
-        && let Ok(Some(json)) = context
-            .state
-            .config
-            .read(Path::new(NETWORK_FILE), MAX_NETWORK_BYTES)
-        && let Ok(last) = serde_json::from_slice::<Network>(&json)
+        && let Some(last) = last_network(context.state)
     {
         match &mut network {
             None => return,

@@ -158,7 +158,8 @@ impl Task {
         report.diagnostics(diagnostics);
         // What a disk said to this very machine counts.
         let uuid = self.machine.dmi("product_uuid");
-        let is_ours = |kept: &Source| kept.from_disk && kept.instance_id.eq_ignore_ascii_case(uuid);
+        let is_ours =
+            |kept: &Source| kept.from_disk.is_some() && azure::is_same(&kept.instance_id, uuid);
         let source = match kept.clone().filter(is_ours) {
             Some(kept) => kept.with_service(source),
             None => source,

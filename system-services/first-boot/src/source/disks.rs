@@ -68,11 +68,8 @@ pub(crate) fn read(name: &str, device: &impl ReadAt) -> io::Result<Option<Found>
             (Box::new(volume), label)
         } else if let Some((volume, label)) = iso::open(device, &LABELS)? {
             (Box::new(volume), label)
-        } else if let Some(volume) = udf::open(device)? {
-            // Azure gives it a label that changes: the file tells.
-            (Box::new(volume), OVF[0])
         } else {
-            return Ok(None);
+            return udf_disc(name, device);
         };
     let files = match label {
         NOCLOUD => Some(Files::NoCloud(Box::new(nocloud::Files {
@@ -87,6 +84,22 @@ pub(crate) fn read(name: &str, device: &impl ReadAt) -> io::Result<Option<Found>
     Ok(files.map(|files| Found {
         device: name.to_owned(),
         files,
+    }))
+}
+
+/// Azure gives its discs a label that changes: the file tells. What cannot be read, and what is no such disc, is somebody else's.
+fn udf_disc(name: &str, device: &impl ReadAt) -> io::Result<Option<Found>> {
+    let file = || match udf::open(device)? {
+        Some(volume) => volume.file(ovf::FILE),
+        None => Ok(None),
+    };
+    let found = match file() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+        other => other?,
+    };
+    Ok(found.map(|xml| Found {
+        device: name.to_owned(),
+        files: Files::Ovf(xml),
     }))
 }
 

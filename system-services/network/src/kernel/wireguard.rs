@@ -35,13 +35,15 @@ impl Kernel {
         let mut set = || {
             let family = Family::find("wireguard")?;
             let present = peers(&family, index)?;
-            for attributes in messages(index, wanted, endpoints, &present, told)? {
+            let mut now = told.clone();
+            for attributes in messages(index, wanted, endpoints, &present, &mut now)? {
                 let message = WireguardMessage {
                     cmd: WireguardCmd::SetDevice,
                     attributes,
                 };
                 family.ask(message, NLM_F_ACK)?;
             }
+            *told = now;
             Ok(())
         };
         set().map_err(|source| KernelError {
