@@ -13,7 +13,7 @@ pub struct Check {
 }
 
 /// Checks of the sources.
-pub const SOURCES: [Check; 5] = [
+pub const SOURCES: [Check; 6] = [
     Check {
         name: "the sources are formatted",
         run: || command("cargo fmt --check"),
@@ -30,7 +30,20 @@ pub const SOURCES: [Check; 5] = [
     },
     Check {
         name: "the tests of every crate pass",
-        run: || command("cargo test --quiet --locked --profile tool --workspace --no-fail-fast"),
+        run: || {
+            command(
+                "cargo test --quiet --locked --profile tool --workspace --exclude keelson-network --no-fail-fast",
+            )
+        },
+    },
+    Check {
+        // Which mostly waits: for leases to end, for neighbours to speak up.
+        name: "the network service holds its own among servers, routers and neighbours",
+        run: || {
+            command(
+                "env RUST_TEST_THREADS=8 cargo test --quiet --locked --profile tool -p keelson-network",
+            )
+        },
     },
     Check {
         name: "the shell scripts can be parsed",
