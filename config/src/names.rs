@@ -46,6 +46,12 @@ pub fn is_interface(name: &str) -> bool {
             .any(|letter| letter.is_whitespace() || letter.is_control() || "/:".contains(letter))
 }
 
+/// The same, without letters that mean something to iptables(8): `+` is any ending, `!` none of these.
+pub fn is_plain_interface(name: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
+    is_interface(name) && !name.starts_with('-') && name.chars().all(is_plain)
+}
+
 /// Whether `text` fits in a field of `/etc/passwd` and its like: no colon, no control character.
 pub fn is_field(text: &str) -> bool {
     !text.contains(':') && !text.chars().any(char::is_control)

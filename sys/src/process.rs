@@ -1,5 +1,5 @@
 //! Starting a child with what `std::process::Command` alone cannot give it: a control socket at a fixed number,
-//! a cgroup from its first instruction on, a controlling terminal; and a program of another image.
+//! a cgroup from its first instruction on, a controlling terminal; and iptables, which one image has.
 
 use std::fs::File;
 use std::io;
@@ -22,17 +22,15 @@ pub struct Setup<'a> {
     pub oom_score_adj: Option<i32>,
 }
 
-/// The call of a program of another image than the caller's, with its own loader and libraries: `image` is that image's root
-/// directory, `program` a path below it.
-pub fn program_of_image(image: &Path, program: &str) -> Command {
+/// A call of iptables, by the name that it is called by (`iptables-restore`, `ip6tables`): that of the image whose root directory is
+/// `image`, with its own loader and libraries. Further arguments follow.
+pub fn iptables(image: &Path, name: &str) -> Command {
     let at = |path: &str| image.join(path);
     let libraries = at("usr/lib/x86_64-linux-gnu");
     let mut command = Command::new(at("usr/lib64/ld-linux-x86-64.so.2"));
     command.env("XTABLES_LIBDIR", libraries.join("xtables"));
-    command
-        .arg("--library-path")
-        .arg(libraries)
-        .arg(at(program));
+    command.arg("--library-path").arg(libraries);
+    command.arg(at("usr/sbin/xtables-nft-multi")).arg(name);
     command
 }
 

@@ -316,11 +316,7 @@ fn read_network(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Netwo
 
 /// What stands under `key` below `name`. Whether that is a mapping at all is said elsewhere.
 fn below<'a>(top: &Fields<'a>, name: &str, key: &str) -> Option<&'a Node> {
-    let Value::Mapping(entries) = &top.get(name)?.value else {
-        return None;
-    };
-    let found = entries.iter().find(|(found, _)| found.text == key);
-    found.map(|(_, node)| node)
+    yaml::mapping(name, top.get(name)?, &mut Diagnostics::new(""))?.get(key)
 }
 
 /// Whether vendor-data is wanted (`vendor_data: {enabled: false}`).

@@ -1,5 +1,6 @@
 //! `keelson.proxy`, and RancherOS' `network.http_proxy`: a proxy on the way to the world.
 
+use super::below;
 use crate::diagnostic::Diagnostics;
 use crate::shell::quote;
 use crate::yaml::{self, Fields, Node, Value};
@@ -21,13 +22,13 @@ pub struct Proxy {
 /// Reads both; what stands below `keelson` counts.
 pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Proxy {
     let mut proxy = Proxy::default();
-    if let Some(node) = below(top, "rancher").and_then(|rancher| rancher.get("network")) {
+    if let Some(node) = below(top, "rancher", "network") {
         // What else is there belongs to the network, and so do complaints about the whole.
         if let Value::Mapping(_) = &node.value {
             proxy.read("rancher.network", node, diagnostics);
         }
     }
-    if let Some(node) = below(top, "keelson").and_then(|keelson| keelson.get("proxy")) {
+    if let Some(node) = below(top, "keelson", "proxy") {
         proxy.read("keelson.proxy", node, diagnostics);
         if let Some(fields) = yaml::mapping("keelson.proxy", node, &mut Diagnostics::new("")) {
             let known = KEYS.map(|(name, _)| name);
@@ -35,12 +36,6 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Proxy {
         }
     }
     proxy
-}
-
-fn below<'a>(top: &Fields<'a>, name: &str) -> Option<Fields<'a>> {
-    let node = top.get(name)?;
-    // Whether it is a mapping at all is said elsewhere.
-    yaml::mapping(name, node, &mut Diagnostics::new(""))
 }
 
 impl Proxy {

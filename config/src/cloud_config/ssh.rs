@@ -1,5 +1,6 @@
 //! sshd: `ssh_keys`, `ssh_deletekeys`, and RancherOS' `rancher.ssh`.
 
+use super::below;
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{self, Fields};
 
@@ -94,12 +95,11 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Ssh {
 
 /// The mapping `ssh` below a top-level key.
 fn section<'a>(top: &Fields<'a>, name: &str, diagnostics: &mut Diagnostics) -> Option<Fields<'a>> {
-    let node = top.get(name)?;
-    let crate::yaml::Value::Mapping(entries) = &node.value else {
-        return None;
-    };
-    let (_, node) = entries.iter().find(|(key, _)| key.text == "ssh")?;
-    yaml::mapping(&format!("{name}.ssh"), node, diagnostics)
+    yaml::mapping(
+        &format!("{name}.ssh"),
+        below(top, name, "ssh")?,
+        diagnostics,
+    )
 }
 
 impl Ssh {

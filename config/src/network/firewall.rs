@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::cidr::Cidr;
 use super::values;
 use crate::diagnostic::Diagnostics;
+use crate::names;
 use crate::yaml::{self, Node, Value};
 
 /// What may come in: what is listed, and answers to what went out. What Docker publishes is Docker's to say.
@@ -166,9 +167,7 @@ fn allow(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Allow
     if let Some(node) = fields.get("interface") {
         let what = format!("{what}.interface");
         let name = values::interface_name(&what, node, diagnostics)?;
-        // Others mean something to iptables.
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
-        if name.starts_with('-') || !name.chars().all(is_plain) {
+        if !names::is_plain_interface(&name) {
             let message = format!(
                 "{what}: `{name}` has letters that no interface has; nothing is let in by this entry"
             );

@@ -6,7 +6,7 @@
 
 use super::{Network, Published};
 use anyhow::{Context, bail};
-use keelson_sys::process::program_of_image;
+use keelson_sys::process::iptables;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -161,10 +161,8 @@ impl Firewall {
     }
 
     async fn run(&self, name: &str, words: &[&str], input: Option<&str>) -> anyhow::Result<()> {
-        let program = program_of_image(&self.image, "usr/sbin/xtables-nft-multi");
-        let mut command = Command::from(program);
+        let mut command = Command::from(iptables(&self.image, name));
         command
-            .arg(name)
             .args(words)
             .stdin(if input.is_some() {
                 Stdio::piped()

@@ -22,8 +22,6 @@ pub struct Paths {
     pub bridge: PathBuf,
     /// `KEELSON_DOCKER_ROUTES`: the kernel's routing table.
     pub routes: PathBuf,
-    /// `KEELSON_DOCKER_SYS_CLASS_NET`: the kernel's list of interfaces.
-    pub sys_class_net: PathBuf,
     /// `KEELSON_DOCKER_NETWORK`: what the network service says; its file `addresses` is another one when the machine's networks are.
     pub network: PathBuf,
     /// `KEELSON_DOCKER_CGROUP`: the root of this container's control groups.
@@ -52,7 +50,6 @@ impl Paths {
             ),
             bridge: path("KEELSON_DOCKER_BRIDGE", "/var/lib/docker/keelson-bridge"),
             routes: path("KEELSON_DOCKER_ROUTES", "/proc/net/route"),
-            sys_class_net: path("KEELSON_DOCKER_SYS_CLASS_NET", "/sys/class/net"),
             network: path("KEELSON_DOCKER_NETWORK", "/run/keelson/network"),
             cgroup: path("KEELSON_DOCKER_CGROUP", "/sys/fs/cgroup"),
         }

@@ -9,8 +9,9 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use keelson_config::names;
 use keelson_config::network::{Allow, Interface, Kind, Tunnel};
-use keelson_sys::process::program_of_image;
+use keelson_sys::process;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -56,11 +57,9 @@ impl Rules {
             return Rules(None);
         };
         // Other names are refused by iptables, and by the kernel: with them nothing at all would be let in.
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
-        let is_name = |name: &str| {
-            (1..=15).contains(&name.len()) && !name.starts_with('-') && name.chars().all(is_plain)
-        };
-        let made = config.virtuals().filter(|one| is_name(&one.name));
+        let made = config
+            .virtuals()
+            .filter(|one| names::is_plain_interface(&one.name));
         let made: Vec<&Interface> = made.collect();
         let of = |version| rules(version, &firewall.allow, &made);
         Rules(Some([of(Version::Four), of(Version::Six)]))
@@ -274,13 +273,12 @@ async fn check(image: &Path, name: &str, words: &[&str], input: Option<&str>) ->
 }
 
 async fn iptables(image: &Path, name: &str, words: &[&str], input: Option<&str>) -> Result<Output> {
-    let mut command = Command::from(program_of_image(image, "usr/sbin/xtables-nft-multi"));
+    let mut command = Command::from(process::iptables(image, name));
     let stdin = match input {
         Some(_) => Stdio::piped(),
         None => Stdio::null(),
     };
     command
-        .arg(name)
         .args(words)
         .stdin(stdin)
         .stdout(Stdio::piped())

@@ -13,9 +13,9 @@ pub use mounts::{Mount, NO_DEVICE, SwapFile, SwapSize, place};
 
 use serde::{Deserialize, Serialize};
 
-use super::ServiceFile;
+use super::{ServiceFile, below};
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node};
 
 /// Name of the service's file.
 const NAME: &str = "user-data-storage";
@@ -58,20 +58,11 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Plan {
     if let Some(node) = top.get("mounts") {
         plan.mounts = mounts::parse("mounts", node, &defaults, &device, diagnostics);
     }
-    if let Some(node) = below(top, "rancher").and_then(|rancher| rancher.get("mounts")) {
+    if let Some(node) = below(top, "rancher", "mounts") {
         let more = mounts::parse("rancher.mounts", node, &defaults, &device, diagnostics);
         plan.mounts.extend(more);
     }
     plan
-}
-
-fn below<'a>(top: &Fields<'a>, name: &str) -> Option<Fields<'a>> {
-    let node = top.get(name)?;
-    match node.value {
-        // Whether it is a mapping at all is said elsewhere.
-        Value::Mapping(_) => yaml::mapping(name, node, &mut Diagnostics::new("")),
-        _ => None,
-    }
 }
 
 /// Names that people give to devices.
