@@ -46,6 +46,12 @@ fn is_key(line: &str) -> bool {
     is_kind(second) && !rest.is_empty()
 }
 
+/// Whether it is a key without options: its kind, the key, and what else is said of it.
+pub(super) fn is_public_key(line: &str) -> bool {
+    let (kind, rest) = first_word(line);
+    is_kind(kind) && !rest.is_empty()
+}
+
 /// The kinds that OpenSSH has, and the names that cloud-init takes for some.
 fn is_kind(word: &str) -> bool {
     let starts = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"];

@@ -9,6 +9,7 @@ pub(super) const APPLIED: &[&str] = &[
     "user",
     "groups",
     "ssh_authorized_keys",
+    "ssh_import_id",
     "disable_root",
     "password",
     "chpasswd",
@@ -134,10 +135,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "ssh_genkeytypes",
         "ed25519 and ecdsa keys are made; give others under `ssh_keys`",
-    ),
-    (
-        "ssh_import_id",
-        "keys are not fetched; list them in ssh_authorized_keys",
     ),
     ("ssh_key_console_blacklist", NO_FINGERPRINTS),
     (

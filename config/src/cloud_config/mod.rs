@@ -3,7 +3,7 @@
 //! A key that is wrong costs that key and nothing else.
 //!
 //! - [`users`] for `users` and `user`, [`user_settings`] for what stands below a user's name
-//! - [`groups`] for `groups`, [`authorized_keys`] for keys wherever they stand
+//! - [`groups`] for `groups`, [`authorized_keys`] for keys wherever they stand, [`imported_keys`] for those of `ssh_import_id`
 //! - [`passwords`] for `password`, `chpasswd` and `ssh_pwauth`
 //! - [`files`] for `write_files`
 //! - [`commands`] for `runcmd` and `bootcmd`
@@ -21,6 +21,7 @@ mod commands;
 mod files;
 mod finish;
 mod groups;
+mod imported_keys;
 mod kernel;
 mod keys;
 mod passwords;
@@ -39,6 +40,7 @@ pub(crate) use files::unpack_gzip;
 pub use files::{FileSource, Owner, WriteFile};
 pub use finish::{Finish, PhoneHome, Power};
 pub use groups::Group;
+pub use imported_keys::{KeyImport, KeyService};
 pub use passwords::{PasswordChange, Secret};
 pub use proxy::Proxy;
 pub use registries::{Registries, Registry};
@@ -70,6 +72,8 @@ pub struct CloudConfig {
     pub groups: Vec<Group>,
     /// Keys for the default user.
     pub ssh_authorized_keys: Vec<String>,
+    /// People at services, whose keys the default user gets as well.
+    pub ssh_import_ids: Vec<KeyImport>,
     /// `disable_root: false`: root gets the default user's keys too.
     pub root_keys: bool,
     /// Password of the default user.
@@ -123,6 +127,17 @@ impl CloudConfig {
         }
         network.firewall.clone_from(&self.firewall);
         Some(network)
+    }
+
+    /// All people whose keys services tell, whoever they are for.
+    pub fn key_imports(&self) -> impl Iterator<Item = &KeyImport> {
+        let named = self.users.iter().flatten().filter_map(|entry| match entry {
+            UserEntry::Named(user) => Some(&**user),
+            UserEntry::Default => None,
+        });
+        let users = named.chain(&self.default_user.settings);
+        let of_users = users.flat_map(|user| &user.ssh_import_ids);
+        self.ssh_import_ids.iter().chain(of_users)
     }
 
     /// What holds when nothing is asked for.
@@ -193,6 +208,9 @@ impl CloudConfig {
             .unwrap_or_default();
         if let Some(node) = top.get("ssh_authorized_keys") {
             config.ssh_authorized_keys = authorized_keys("ssh_authorized_keys", node, diagnostics);
+        }
+        if let Some(node) = top.get("ssh_import_id") {
+            config.ssh_import_ids = imported_keys::parse("ssh_import_id", node, diagnostics);
         }
         let disable_root = top
             .get("disable_root")

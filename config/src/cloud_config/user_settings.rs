@@ -1,9 +1,9 @@
 //! The settings of one user.
 
-use super::Secret;
 use super::authorized_keys::authorized_keys;
 use super::passwords::{parse_hash, parse_password};
 use super::users::{User, UserPassword};
+use super::{Secret, imported_keys};
 use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::yaml::{self, Fields, Node, Value};
@@ -29,13 +29,10 @@ pub(super) const USER_KEYS: &[&str] = &[
     "hashed_passwd",
     "plain_text_passwd",
     "ssh_authorized_keys",
+    "ssh_import_id",
     "sudo",
 ];
 const UNSUPPORTED_USER_KEYS: &[(&str, &str)] = &[
-    (
-        "ssh_import_id",
-        "keys are not fetched; list them in ssh_authorized_keys",
-    ),
     ("ssh_redirect_user", "this version does not support it"),
     ("selinux_user", "there is no SELinux"),
     ("doas", "there is no doas; use sudo"),
@@ -98,6 +95,10 @@ pub(super) fn parse_settings(
             node,
             diagnostics,
         );
+    }
+    if let Some(node) = fields.get("ssh_import_id") {
+        let what = format!("ssh_import_id of user `{name}`");
+        user.ssh_import_ids = imported_keys::parse(&what, node, diagnostics);
     }
     user.sudo = fields
         .get("sudo")

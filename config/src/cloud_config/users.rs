@@ -1,7 +1,7 @@
 //! `users`, `user` and `groups`.
 
-use super::Secret;
 use super::user_settings::{USER_KEYS, parse_settings};
+use super::{KeyImport, Secret};
 use crate::diagnostic::{Diagnostics, Position};
 use crate::names;
 use crate::yaml::{self, Fields, Node, Value};
@@ -50,6 +50,8 @@ pub struct User {
     pub password: Option<UserPassword>,
     /// Keys it may log in with.
     pub ssh_authorized_keys: Vec<String>,
+    /// People at services, whose keys may log in as well.
+    pub ssh_import_ids: Vec<KeyImport>,
     /// What it may do with sudo: rules as they stand in sudoers after the user's name. An empty list is nothing; `None` is what
     /// the default user may.
     pub sudo: Option<Vec<String>>,

@@ -41,11 +41,9 @@ pub(crate) fn assemble(
         .root
         .and_then(|root| CloudConfig::from_node(&root, diagnostics));
     let mut config = config.unwrap_or_else(CloudConfig::nothing);
-    if includes || platform.is_some() {
-        config
-            .services
-            .files
-            .push(metadata::service::file(platform));
+    if includes || platform.is_some() || config.key_imports().next().is_some() {
+        let file = metadata::service::file(platform, config.key_imports());
+        config.services.files.push(file);
     }
     Wanted {
         config,

@@ -24,20 +24,20 @@ mod report;
 mod source;
 mod state;
 
-use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use accounts::{Accounts, Day};
 use anyhow::{Context as _, Result};
 use apply::Context;
-use keelson_config::Diagnostics;
+use keelson_config::cloud_config::KeyImport;
 use keelson_config::instance::{INSTANCE_FILE, Instance};
 use keelson_config::sources::azure;
 use keelson_config::sources::machine::{Machine, Platform};
 use keelson_config::sources::{Source, nocloud};
+use keelson_config::{Diagnostics, Position};
 use keelson_first_boot::stored;
 use metadata::What;
 use report::Report;
@@ -53,25 +53,27 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 fn main() -> ExitCode {
     let mut report = Report::new();
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    // The directory that all paths are below is for tests.
-    let (what, root) = match arguments.as_slice() {
-        [] => (None, "/"),
-        ["fetch"] => (Some(What::Source), "/"),
-        ["fetch", "--documents"] => (Some(What::Documents), "/"),
-        ["fetch", root] => (Some(What::Source), *root),
-        ["fetch", "--documents", root] => (Some(What::Documents), *root),
-        _ => {
-            eprintln!("usage: keelson-first-boot [fetch [--documents]]");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (what, root) = match arguments.split_first() {
+        None => (None, PathBuf::from("/")),
+        Some((word, options)) if word == "fetch" => match fetching(options) {
+            Ok((what, root)) => (Some(what), root),
+            Err(why) => {
+                eprintln!("<3>{why}");
+                return ExitCode::from(2);
+            }
+        },
+        Some(_) => {
+            eprintln!("usage: keelson-first-boot [fetch [--documents] [--keys=ID]...]");
             return ExitCode::from(2);
         }
     };
+    let fetches = what.is_some();
     let ended = match what {
         None => run(&mut report),
-        Some(what) => metadata::run(Path::new(root), what, &mut report),
+        Some(what) => metadata::run(&root, what, &mut report),
     };
-    let is_done = what.is_some() && ended.is_ok();
+    let is_done = fetches && ended.is_ok();
     if let Err(error) = ended {
         report.error(format!("{error:#}"));
     }
@@ -87,6 +89,26 @@ fn main() -> ExitCode {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// What is to be fetched, and the directory that all paths are below, which is for tests.
+fn fetching(options: &[String]) -> Result<(What, PathBuf), String> {
+    let mut what = What::default();
+    let mut root = PathBuf::from("/");
+    for option in options {
+        if option == "--documents" {
+            what.documents_only = true;
+        } else if let Some(id) = option.strip_prefix("--keys=") {
+            let import = KeyImport::parse(id, Position::default());
+            what.imports
+                .push(import.map_err(|why| format!("--keys: {why}"))?);
+        } else if option.starts_with('-') {
+            return Err(format!("`{option}` is no option"));
+        } else {
+            root = option.into();
+        }
+    }
+    Ok((what, root))
 }
 
 fn run(report: &mut Report) -> Result<()> {

@@ -1,5 +1,9 @@
 //! What a configuration is made of, as it is stored: files of layers, the last good data of the machine's data source, and the
 //! documents that this includes.
+//!
+//! - [`imported`]: keys that services told
+
+pub mod imported;
 
 use std::fs;
 use std::io;

@@ -9,6 +9,7 @@ use keelson_config::sources::Source;
 use keelson_sys::durable::Access;
 
 use super::Context;
+use super::imported::Imported;
 use super::users::default_name;
 use crate::accounts::{Accounts, Login};
 use crate::report::Report;
@@ -24,7 +25,7 @@ pub(super) fn wanted(
     accounts: &Accounts,
     config: &CloudConfig,
     source: &Source,
-    users: &[User],
+    (users, imported): (&[User], &Imported),
 ) -> Keys {
     let name = default_name(config);
     let for_default = match accounts.login(&name) {
@@ -33,6 +34,7 @@ pub(super) fn wanted(
     };
     let mut all = config.ssh_authorized_keys.clone();
     all.extend(source.public_keys.iter().cloned());
+    all.extend(imported.of(&config.ssh_import_ids));
     let mut keys = Keys::new();
     let mut add = |name: &str, more: &[String]| {
         let list = keys.entry(name.to_owned()).or_default();
@@ -48,6 +50,7 @@ pub(super) fn wanted(
     }
     for user in users {
         add(&user.name, &user.ssh_authorized_keys);
+        add(&user.name, &imported.of(&user.ssh_import_ids));
     }
     keys.retain(|_, list| !list.is_empty());
     keys

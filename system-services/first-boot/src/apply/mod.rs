@@ -6,21 +6,24 @@
 //! again at the next boot; each step may therefore be repeated.
 //!
 //! - [`users`]: users, groups, passwords
-//! - [`keys`]: SSH keys of users
+//! - [`keys`]: SSH keys of users, [`imported`]: those that services tell
 //! - [`files`]: files that a cloud-config writes
 //! - [`scripts`]: `bootcmd`, `runcmd` and user-data that is a script
 //! - [`services`]: services of the machine's own
 //! - [`settings`]: time zone, time servers, certificates, kernel parameters, Docker, network
 //! - [`ssh`]: host keys and settings of sshd
+//! - [`steps`]: what is done once for an instance
 //! - [`names`]: the host's name
 
 mod files;
+mod imported;
 mod keys;
 mod names;
 mod scripts;
 mod services;
 mod settings;
 mod ssh;
+mod steps;
 mod users;
 
 use std::collections::BTreeMap;
@@ -37,12 +40,12 @@ use keelson_config::sources::machine::Platform;
 use keelson_config::sources::{NO_INSTANCE, Source};
 use keelson_config::user_data::Script;
 use keelson_sys::durable::Access;
-use sha2::{Digest, Sha256};
 
 use crate::accounts::{Accounts, Day};
 use crate::metadata;
 use crate::report::Report;
 use crate::state::State;
+use steps::{Steps, digest};
 
 /// The console's files of accounts are small.
 const MAX_ACCOUNT_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -118,17 +121,10 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
             "user-data has changed but instance-id is still `{id}`: its settings are applied, its scripts are not run; give the seed a new instance-id to have all of it done"
         ));
     }
-    let mut steps = Steps {
-        is_new,
-        previous: previous
-            .as_ref()
-            .map(|previous| previous.done.clone())
-            .unwrap_or_default(),
-        done: BTreeMap::new(),
-    };
+    let done = previous.as_ref().filter(|_| !is_new);
+    let mut steps = Steps::after(done.map(|previous| previous.done.clone()));
     let mut failed = false;
     if is_new {
-        steps.previous.clear();
         // What cannot be read may be corrected, or the earlier instance come back: nothing is taken away for it.
         if wanted.understood {
             match forget(context, previous.as_ref()) {
@@ -161,7 +157,13 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
     match accounts(context) {
         Ok(mut accounts) => {
             let users = users::apply(context, &mut accounts, &wanted.config, &mut steps, report);
-            let wanted_keys = keys::wanted(&accounts, &wanted.config, &wanted.source, &users);
+            let imported = imported::read(context.state, wanted, report);
+            let wanted_keys = keys::wanted(
+                &accounts,
+                &wanted.config,
+                &wanted.source,
+                (&users, &imported),
+            );
             keys = keys::apply(context, &accounts, wanted_keys, &keys, report);
             let written = files::apply(
                 context,
@@ -217,7 +219,7 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
             None => user_data_sha256,
         },
         scripts,
-        done: steps.done,
+        done: steps.into_done(),
         keys,
     };
     let path = Path::new(INSTANCE_FILE);
@@ -253,7 +255,7 @@ pub(crate) fn wait_for_source(state: &State, platform: &Platform, report: &mut R
         Access::root(0o600),
         report,
     );
-    let file = metadata::service::file(Some(platform));
+    let file = metadata::service::file(Some(platform), [].iter());
     let path = Path::new(SERVICES_DIRECTORY).join(format!("{}.yml", file.name));
     let text = Some(file.text.as_bytes());
     replace(state, &path, text, Access::root(0o644), report);
@@ -267,33 +269,6 @@ fn is_configured(context: &Context<'_>, report: &mut Report) {
     if let Err(error) = config.write(path, content.as_bytes(), Access::root(0o644)) {
         report.error(format!("write /state/config/{CONFIGURED_FILE}: {error}"));
     }
-}
-
-/// What is done once for an instance, and what of it was done.
-pub(crate) struct Steps {
-    is_new: bool,
-    previous: BTreeMap<String, String>,
-    done: BTreeMap<String, String>,
-}
-
-impl Steps {
-    /// Whether `what` is due: the instance is new, or something else was asked for then.
-    pub(crate) fn is_due(&self, what: &str, asked: &[u8]) -> bool {
-        self.is_new
-            || self
-                .previous
-                .get(what)
-                .is_none_or(|done| *done != digest(asked))
-    }
-
-    /// It is done, now or earlier.
-    pub(crate) fn is_done(&mut self, what: &str, asked: &[u8]) {
-        self.done.insert(what.to_owned(), digest(asked));
-    }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 /// Replaces a file of the configuration unless it is the same already; `None` removes it.

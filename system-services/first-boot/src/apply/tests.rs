@@ -11,6 +11,7 @@ use super::*;
 use crate::layers;
 
 mod files;
+mod imported;
 mod instances;
 mod settings;
 

@@ -60,6 +60,7 @@ pub(super) fn apply(
         let mut plain = user.clone();
         plain.position = keelson_config::Position::default();
         plain.ssh_authorized_keys.clear();
+        plain.ssh_import_ids.clear();
         let secret = user.password.as_ref().map(secret_of);
         let asked = format!("{plain:?}{}", secret.unwrap_or_default());
         let what = format!("user {}", user.name);

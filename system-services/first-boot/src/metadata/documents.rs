@@ -89,7 +89,7 @@ fn keep(config: &Tree, url: &str, content: Result<&[u8], &str>) -> io::Result<()
 }
 
 /// What comes of asking for a document.
-enum Got {
+pub(super) enum Got {
     Document(Vec<u8>),
     /// Asking again would bring the same.
     Refusal(String),
@@ -97,7 +97,7 @@ enum Got {
     Nothing(String),
 }
 
-fn get(http: &mut Http, url: &str) -> Got {
+pub(super) fn get(http: &mut Http, url: &str) -> Got {
     if !["http://", "https://"]
         .iter()
         .any(|scheme| url.starts_with(scheme))

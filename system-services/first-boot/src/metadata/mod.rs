@@ -1,16 +1,18 @@
 //! Asks the data source on the network, fetches what user-data includes, keeps both, and has the configuration applied anew: a
 //! service of its own (`keelson-first-boot fetch`), without any of the privileges that applying needs.
 //!
-//! It is there when the machine has such a source or includes something ([`service`]), goes on until it has all of it, and
-//! ends. What was fetched at an earlier boot holds until then, so nothing ever waits for it.
+//! It is there when the machine has such a source, includes something or wants people's keys ([`service`]), goes on until it has
+//! all of it, and ends. What was fetched at an earlier boot holds until then, so nothing ever waits for it.
 //!
 //! - [`http`]: carries questions and answers
 //! - [`documents`]: what user-data and the kernel command line include
+//! - [`keys`]: people's keys
 //! - [`changes`]: hears of new addresses and routes
 
 mod changes;
 mod documents;
 mod http;
+mod keys;
 pub(crate) mod service;
 
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use keelson_config::Diagnostics;
+use keelson_config::cloud_config::KeyImport;
 use keelson_config::instance::CONFIG_DIRECTORY;
 use keelson_config::sources::Source;
 use keelson_config::sources::http::{Client, Request};
@@ -38,12 +41,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is to be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    /// The data source on the network, and documents.
-    Source,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct What {
     /// Documents that a data source in the machine includes: another one on the network is not asked.
-    Documents,
+    pub(crate) documents_only: bool,
+    /// People whose keys are asked for.
+    pub(crate) imports: Vec<KeyImport>,
 }
 
 /// Goes on until all is there. All paths are below `root`, which is `/` but in tests.
@@ -88,7 +91,7 @@ struct Task {
     what: What,
     /// What the data source says, once it said it.
     source: Option<Source>,
-    /// Addresses of documents that were answered.
+    /// Addresses of documents that were answered, and people whose keys were.
     answered: BTreeSet<String>,
     /// Whether the platform knows that the machine is up.
     is_reported: bool,
@@ -98,13 +101,27 @@ struct Task {
 impl Task {
     /// Does what is still to be done.
     fn go_on(&mut self, report: &mut Report) -> Result<()> {
-        let platform = match self.what {
-            What::Source => self.machine.platform(),
-            What::Documents => None,
+        // They may be let in, whether or not the data source ever answers.
+        let keys = keys::fetch(
+            &self.config,
+            &self.what.imports,
+            &mut self.http,
+            &mut self.answered,
+            report,
+        );
+        let platform = match self.what.documents_only {
+            false => self.machine.platform(),
+            true => None,
         };
         let source = match &self.source {
             Some(source) => source.clone(),
-            None => self.ask(platform.as_ref(), report)?,
+            None => match self.ask(platform.as_ref(), report) {
+                Ok(source) => source,
+                Err(error) => {
+                    self.apply_news()?;
+                    return Err(error);
+                }
+            },
         };
         self.source = Some(source.clone());
         self.apply_news()?;
@@ -124,7 +141,9 @@ impl Task {
             report,
         );
         self.apply_news()?;
-        match fetched.failure.or(fetched.missing).or(unreported) {
+        let failure = keys.failure.or(fetched.failure);
+        let missing = fetched.missing.or(keys.missing);
+        match failure.or(missing).or(unreported) {
             Some(error) => Err(anyhow::Error::msg(error)),
             None => Ok(()),
         }

@@ -1,17 +1,28 @@
 //! The service that asks, as a file for the system engine: it is there on machines that have something to ask for.
 
-use keelson_config::cloud_config::ServiceFile;
+use keelson_config::cloud_config::{KeyImport, ServiceFile};
 use keelson_config::sources::machine::Platform;
 
 /// Name of the file.
 const NAME: &str = "user-data-metadata";
 
-/// The service's file, for a machine with this data source on the network, or with something to be fetched alone.
-pub(crate) fn file(platform: Option<&Platform>) -> ServiceFile {
-    let what = match platform {
+/// The service's file, for a machine with this data source on the network, or with something to be fetched alone; and with people
+/// whose keys are asked for, whom the service knows from here alone: it does not see all layers of the configuration.
+pub(crate) fn file<'a>(
+    platform: Option<&Platform>,
+    imports: impl Iterator<Item = &'a KeyImport>,
+) -> ServiceFile {
+    let mut what = match platform {
         Some(_) => "fetch",
         None => "fetch, --documents",
-    };
+    }
+    .to_owned();
+    let mut ids: Vec<String> = imports.map(KeyImport::id).collect();
+    ids.sort();
+    ids.dedup();
+    for id in ids {
+        what.push_str(&format!(", \"--keys={id}\""));
+    }
     let capabilities = match platform {
         Some(Platform::Scaleway) => {
             "\n    cap_add:\n      - NET_BIND_SERVICE            # Scaleway tells user-data to ports below 1024 alone"
@@ -39,6 +50,7 @@ services:
     x-keelson:
       after: [first-boot, network]
       ready: started
+      follows: true                 # it is told whose keys to ask for
       requests: [configure]         # there is something to apply
       directories:
         - {{path: /state/config/source, mode: \"0700\"}}
@@ -55,10 +67,23 @@ mod tests {
     #[test]
     fn a_port_below_1024_is_for_those_alone_who_need_it() {
         assert!(
-            file(Some(&Platform::Scaleway))
+            file(Some(&Platform::Scaleway), [].iter())
                 .text
                 .contains("NET_BIND_SERVICE")
         );
-        assert!(!file(Some(&Platform::Ec2)).text.contains("cap_add"));
+        assert!(
+            !file(Some(&Platform::Ec2), [].iter())
+                .text
+                .contains("cap_add")
+        );
+    }
+
+    #[test]
+    fn whose_keys_are_asked_for_stands_in_the_command_once() {
+        let import = |id| KeyImport::parse(id, keelson_config::Position::default()).unwrap();
+        let imports = ["gh:b", "lp:a", "gh:b"].map(import);
+        let text = file(None, imports.iter()).text;
+        let command = "command: [/usr/bin/keelson-first-boot, fetch, --documents, \"--keys=gh:b\", \"--keys=lp:a\"]\n";
+        assert!(text.contains(command), "{text}");
     }
 }

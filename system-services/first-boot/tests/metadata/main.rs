@@ -1,6 +1,8 @@
 //! `keelson-first-boot fetch` against services of the test's own, each in a network namespace of its own that has the address the
 //! real one has. Needs root and unshare(1), as in `./mkimage.sh tools`; elsewhere the tests are skipped.
 
+mod imported;
+mod tls;
 mod world;
 
 use std::io::Write as _;

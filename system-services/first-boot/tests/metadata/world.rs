@@ -28,9 +28,13 @@ pub(crate) fn is_inside(test: &str, addresses: &[&str]) -> bool {
         .iter()
         .map(|address| format!("ip address add {address} dev lo; "))
         .collect();
-    let script = format!("ip link set lo up; {addresses}exec \"$0\" --exact {test} --nocapture");
+    // In the tool root, where `/` is no mount, nothing is shared already.
+    let private = "mount --make-rprivate / 2>/dev/null || true";
+    let script =
+        format!("{private}; ip link set lo up; {addresses}exec \"$0\" --exact {test} --nocapture");
     let status = Command::new("unshare")
-        .args(["--net", "sh", "-ec", &script])
+        .args(["--net", "--mount", "--propagation", "unchanged"])
+        .args(["sh", "-ec", &script])
         .arg(std::env::current_exe().unwrap())
         .env(INSIDE, "1")
         .status()
