@@ -7,6 +7,7 @@
 use crate::DataSource;
 use crate::cloud_config::wants_vendor_data;
 use crate::diagnostic::{Diagnostics, Position};
+use crate::sources::choice::{self, Choice};
 use crate::user_data::{self, Script, UserData};
 use crate::yaml::merge::{MERGE_KEYS, Mergers, overlay};
 use crate::yaml::{self, Key, Node, Scalar, Value};
@@ -56,6 +57,9 @@ pub fn assemble(
         .user_data
         .as_ref()
         .map(|bytes| user_data::read(bytes, "user-data", &mut context, diagnostics));
+    if let Some(config) = user.as_ref().and_then(|user| user.config.as_ref()) {
+        choice::warn_if_late(config, diagnostics);
+    }
     let wants_vendors = user
         .as_ref()
         .and_then(|user| user.config.as_ref())
@@ -89,6 +93,18 @@ pub fn assemble(
         boothooks: parts().flat_map(|part| part.boothooks.clone()).collect(),
         understood: user.as_ref().is_none_or(|user| user.understood),
     }
+}
+
+/// Which data sources the layers allow that are there before any is asked.
+pub fn choice(inputs: &Inputs) -> Choice {
+    let mut unsaid = Diagnostics::new("");
+    let files = inputs.files.iter().chain(&inputs.set);
+    let mut nodes: Vec<Node> = files
+        .filter_map(|(name, bytes)| parse(bytes, name, &mut unsaid))
+        .collect();
+    nodes.extend(from_command_line(&inputs.command_line, &mut unsaid));
+    let merged = merge(nodes, &mut unsaid);
+    merged.map_or_else(Choice::default, |root| choice::read(&root, &mut unsaid))
 }
 
 /// Reads a file of settings, which the user knows as `name`. The first line `#cloud-config` may be missing.
@@ -338,6 +354,32 @@ mod tests {
         let assembled = assemble(&without, &mut fetch, &mut diagnostics);
         let all = yaml::to_json(&assembled.root.unwrap());
         assert!(all["ntp"].is_null());
+    }
+
+    #[test]
+    fn which_data_sources_are_asked_is_said_before_one_is() {
+        let file = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
+        let mut inputs = Inputs {
+            files: vec![file("config.d", "datasource_list: [Ec2]\n")],
+            source: DataSource {
+                user_data: Some(b"#cloud-config\ndatasource_list: [GCE]\n".to_vec()),
+                ..DataSource::default()
+            },
+            ..Inputs::default()
+        };
+        assert_eq!(choice(&inputs).only(), Some("ec2"));
+        let mut diagnostics = Diagnostics::new("");
+        let mut fetch = |_: Include<'_>| Err(Missing::Pending);
+        assemble(&inputs, &mut fetch, &mut diagnostics);
+        let messages = diagnostics.into_sorted();
+        assert_eq!(
+            messages[0].to_string(),
+            "user-data:2:18: `datasource_list` is not applied: the data source that says it is found already; put it into /state/config/config.d or on the kernel command line"
+        );
+        inputs.command_line = "ro rancher.cloud_init.datasources=[configdrive, hetzner]".into();
+        assert!(choice(&inputs).allows("hetzner") && !choice(&inputs).allows("ec2"));
+        inputs.command_line = "ro keelson.datasources=[]".into();
+        assert!(choice(&inputs).is_none());
     }
 
     #[test]

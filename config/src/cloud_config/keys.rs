@@ -35,6 +35,8 @@ pub(super) const APPLIED: &[&str] = &[
     "manage_etc_hosts",
     "preserve_hostname",
     "launch-index",
+    "datasource",
+    "datasource_list",
     "device_aliases",
     "disk_setup",
     "fs_setup",

@@ -53,6 +53,7 @@ use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::network::{self, Firewall, Network};
 use crate::shell::Command;
+use crate::sources;
 use crate::yaml::{self, Fields, Node, Value};
 
 /// What a `#cloud-config` asks for. Keys that are not there are `None` or empty.
@@ -219,6 +220,10 @@ impl CloudConfig {
         config.password = top
             .get("password")
             .and_then(|node| passwords::parse_password("password", node, diagnostics));
+        if config.password.is_none() {
+            config.password = passwords::of_rancher(&top, diagnostics);
+            config.expire_passwords = config.password.is_none();
+        }
         if let Some(node) = top.get("chpasswd") {
             passwords::parse_chpasswd(node, &mut config, diagnostics);
         }
@@ -238,6 +243,7 @@ impl CloudConfig {
             .map(|node| commands::parse("bootcmd", node, diagnostics))
             .unwrap_or_default();
         config.services = services::parse(&top, diagnostics);
+        config.commands.extend(config.services.console.clone());
         config.system = system::parse(&top, diagnostics);
         config
             .services
@@ -247,6 +253,8 @@ impl CloudConfig {
         config.services.files.extend(config.storage.service());
         config.ssh = ssh::parse(&top, diagnostics);
         config.finish = finish::parse(&top, diagnostics);
+        // Which data sources are asked was decided before; what is wrong with the lists is said here.
+        sources::choice::read(root, diagnostics);
         config.network = read_network(&top, diagnostics);
         config.read_firewall(&top, diagnostics);
         config.take_hooks(diagnostics);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::CloudConfig;
+use super::{CloudConfig, below};
 use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::yaml::{self, Fields, Node, Value};
@@ -92,6 +92,19 @@ pub(super) fn parse_password(
         return None;
     }
     Some(secret(text))
+}
+
+/// `rancher.password`, which RancherOS has on the kernel command line, unless `rancher.disable` has `password`.
+pub(super) fn of_rancher(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Secret> {
+    let node = below(top, "rancher", "password")?;
+    let disabled = below(top, "rancher", "disable").is_some_and(|node| {
+        let names = yaml::strings("rancher.disable", node, &mut Diagnostics::new(""));
+        names.iter().any(|name| name == "password")
+    });
+    match disabled {
+        true => None,
+        false => parse_password("rancher.password", node, diagnostics),
+    }
 }
 
 /// `chpasswd`: `list` (text or list of `name:password`), `users`, `expire`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::choice::Choice;
 use super::ec2::Dialect;
 use super::http::Client;
 use super::{Source, nocloud};
@@ -34,6 +35,8 @@ pub struct Machine {
     pub command_line: String,
     /// The first router of version 4.
     pub router: Option<std::net::Ipv4Addr>,
+    /// Which data sources its configuration allows.
+    pub choice: Choice,
 }
 
 /// A data source on the network.
@@ -98,18 +101,27 @@ impl Machine {
         self.dmi.get(field).map_or("", String::as_str)
     }
 
-    /// Whether the command line wants no data source at all: `cloud-init=disabled`, `ds=none`.
+    /// Whether no data source at all is wanted: `cloud-init=disabled`, `ds=none`, or an empty list in the configuration, before
+    /// which the command line counts.
     pub fn wants_none(&self) -> bool {
+        let asked = self.asked();
         self.words().any(|word| word == "cloud-init=disabled")
-            || self
-                .asked()
-                .is_some_and(|name| name.eq_ignore_ascii_case("none"))
+            || asked.is_some_and(|name| name.eq_ignore_ascii_case("none"))
+            || (asked.is_none() && self.choice.is_none() && self.nocloud().is_none())
     }
 
-    /// What `ds=nocloud` says, on the command line or in the SMBIOS' serial number.
+    /// What `ds=nocloud` says, on the command line or in the SMBIOS' serial number; or else the configuration.
     pub fn nocloud(&self) -> Option<nocloud::Asked> {
         let lines = [self.command_line.as_str(), self.dmi("product_serial")];
-        let mut asked = lines.into_iter().find_map(nocloud::asked)?;
+        let configured = || nocloud::Asked {
+            seed_from: self.choice.seed_from().map(str::to_owned),
+            ..nocloud::Asked::default()
+        };
+        let is_configured = self.asked().is_none() && self.choice.seed_from().is_some();
+        let mut asked = lines
+            .into_iter()
+            .find_map(nocloud::asked)
+            .or_else(|| is_configured.then(configured))?;
         if let Some(seed_from) = &mut asked.seed_from {
             *seed_from = self.filled_in(seed_from);
         }
@@ -126,12 +138,11 @@ impl Machine {
             return is_address.then_some(Platform::NoCloud(asked));
         }
         if let Some(name) = self.asked() {
-            let mut all = NAMES.into_iter();
-            return all
-                .find(|(known, _)| known.eq_ignore_ascii_case(name))
-                .map(|(_, platform)| platform);
+            return named(name);
         }
-        self.firmware_says()
+        let said = self.firmware_says();
+        said.filter(|platform| self.choice.allows(platform.name()))
+            .or_else(|| self.choice.only().and_then(named))
     }
 
     fn words(&self) -> impl Iterator<Item = &str> {
@@ -212,6 +223,13 @@ impl Machine {
         }
         filled
     }
+}
+
+/// The one of this name, in small letters or capitals.
+fn named(name: &str) -> Option<Platform> {
+    let mut all = NAMES.into_iter();
+    all.find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, platform)| platform)
 }
 
 impl Platform {
@@ -298,7 +316,7 @@ mod tests {
                 .map(|(field, value)| ((*field).to_owned(), (*value).to_owned()))
                 .collect(),
             command_line: command_line.to_owned(),
-            router: None,
+            ..Machine::default()
         }
     }
 
@@ -341,6 +359,32 @@ mod tests {
             name("", &[("product_serial", "ds=nocloud;s=http://h/")]),
             Some("NoCloud")
         );
+    }
+
+    #[test]
+    fn the_configuration_restricts_and_the_command_line_counts_before_it() {
+        let chosen = |line: &str, names: &[&str], seed: Option<&str>| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let machine = Machine {
+                choice: Choice::new(Some(names), seed.map(str::to_owned)),
+                ..machine(line, &[("sys_vendor", "Amazon EC2")])
+            };
+            let name = machine.platform().map(|platform| platform.name());
+            (name, machine.wants_none())
+        };
+        assert_eq!(chosen("", &["ec2", "gce"], None), (Some("Ec2"), false));
+        assert_eq!(chosen("", &["gce", "nocloud"], None), (None, false));
+        // The only one is asked whatever the machine is.
+        assert_eq!(
+            chosen("", &["hetzner", "none"], None),
+            (Some("Hetzner"), false)
+        );
+        assert_eq!(chosen("", &["nocloud"], None), (None, false));
+        assert_eq!(chosen("", &[], None), (None, true));
+        assert_eq!(chosen("ds=gce", &[], None), (Some("GCE"), false));
+        let seed = Some("http://h/");
+        assert_eq!(chosen("", &["nocloud"], seed), (Some("NoCloud"), false));
+        assert_eq!(chosen("ds=gce", &["nocloud"], seed), (Some("GCE"), false));
     }
 
     #[test]

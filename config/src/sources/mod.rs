@@ -1,6 +1,7 @@
 //! What data sources say of a machine, from the documents that each hands out.
 //!
 //! - [`machine`]: which of those on the network a machine has
+//! - [`choice`]: which may be asked
 //! - [`http`]: how they are asked
 //! - [`nocloud`]: files of a seed, and `ds=nocloud` on the kernel command line; [`meta_data`]: its `meta-data`
 //! - [`credentials`]: what a hypervisor hands over in the firmware's tables
@@ -11,6 +12,7 @@
 
 pub mod akamai;
 pub mod azure;
+pub mod choice;
 pub mod credentials;
 pub mod digitalocean;
 pub mod ec2;

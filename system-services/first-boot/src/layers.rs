@@ -42,7 +42,7 @@ pub(crate) fn assemble(
         .and_then(|root| CloudConfig::from_node(&root, diagnostics));
     let mut config = config.unwrap_or_else(CloudConfig::nothing);
     if includes || platform.is_some() || config.key_imports().next().is_some() {
-        let file = metadata::service::file(platform, config.key_imports());
+        let file = metadata::service::file(platform, &machine.choice, config.key_imports());
         config.services.files.push(file);
     }
     Wanted {

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use keelson_config::sources::choice::Choice;
 use keelson_config::sources::machine::Machine;
 
 /// Fields that data sources are known by, or that an address may have (`__dmi.NAME__`).
@@ -26,8 +27,8 @@ const FIELDS: [&str; 16] = [
     "sys_vendor",
 ];
 
-/// Reads it below `root`. What is not there says nothing.
-pub(crate) fn read(root: &Path) -> Machine {
+/// Reads it below `root`. What is not there says nothing. `choice` is which data sources its configuration allows.
+pub(crate) fn read(root: &Path, choice: Choice) -> Machine {
     let field = |name: &&str| {
         let path = root.join("sys/class/dmi/id").join(name);
         let value = fs::read(path).ok()?;
@@ -39,6 +40,7 @@ pub(crate) fn read(root: &Path) -> Machine {
         dmi: FIELDS.iter().filter_map(field).collect(),
         command_line: fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default(),
         router: router(&routes),
+        choice,
     }
 }
 
@@ -74,7 +76,7 @@ mod tests {
         let directory = root.path().join("sys/class/dmi/id");
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("sys_vendor"), "Hetzner \n").unwrap();
-        let machine = read(root.path());
+        let machine = read(root.path(), Choice::default());
         assert_eq!(
             (machine.dmi("sys_vendor"), machine.dmi.len()),
             ("Hetzner", 1)

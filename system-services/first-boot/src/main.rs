@@ -35,6 +35,7 @@ use apply::Context;
 use keelson_config::cloud_config::KeyImport;
 use keelson_config::instance::{INSTANCE_FILE, Instance};
 use keelson_config::sources::azure;
+use keelson_config::sources::choice::Choice;
 use keelson_config::sources::machine::{Machine, Platform};
 use keelson_config::sources::{Source, nocloud};
 use keelson_config::{Diagnostics, Position};
@@ -98,6 +99,11 @@ fn fetching(options: &[String]) -> Result<(What, PathBuf), String> {
     for option in options {
         if option == "--documents" {
             what.documents_only = true;
+        } else if let Some(names) = option.strip_prefix("--datasources=") {
+            let names = names.split(',').filter(|name| !name.is_empty());
+            what.datasources = Some(names.map(str::to_owned).collect());
+        } else if let Some(address) = option.strip_prefix("--seed-from=") {
+            what.seed_from = Some(address.to_owned());
         } else if let Some(id) = option.strip_prefix("--keys=") {
             let import = KeyImport::parse(id, Position::default());
             what.imports
@@ -129,7 +135,7 @@ fn run(report: &mut Report) -> Result<()> {
         boot_id: boot_id.trim(),
     };
     let mut diagnostics = Diagnostics::new("");
-    let machine = machine::read(Path::new("/"));
+    let machine = machine::read(Path::new("/"), choice(&state, report));
     let platform = machine.platform();
     if let Some(seed_from) = machine.nocloud().and_then(|asked| asked.seed_from)
         && !nocloud::is_address(&seed_from)
@@ -154,7 +160,13 @@ fn run(report: &mut Report) -> Result<()> {
     let is_found = found.is_some();
     let source = match found {
         Some(source) => source,
-        None => kept(&state, platform.as_ref(), report),
+        None => {
+            let kept = kept(&state, platform.as_ref(), report);
+            match machine.choice.allows(&kept.platform) {
+                true => kept,
+                false => nameless(&state),
+            }
+        }
     };
     if let Some(platform) = &platform
         && is_of_another_machine(&source, &machine)
@@ -163,7 +175,7 @@ fn run(report: &mut Report) -> Result<()> {
             "{} said it to another machine: nothing of it is applied before it is asked",
             source.place
         ));
-        apply::wait_for_source(&state, platform, report);
+        apply::wait_for_source(&state, &machine, platform, report);
         return Ok(());
     }
     report.info(&format!(
@@ -209,14 +221,31 @@ fn find(machine: &Machine, diagnostics: &mut Diagnostics, report: &mut Report) -
     let devices = source::block_devices(Path::new("/sys"), Path::new("/dev"));
     let uuid = machine.dmi("product_uuid");
     let mut unreadable = Vec::new();
-    let found = disks::find(&devices, |problem| unreadable.push(problem));
+    let found = disks::find(&devices, &machine.choice, |problem| {
+        unreadable.push(problem);
+    });
     unreadable
         .into_iter()
         .for_each(|problem| report.error(problem));
+    let is_allowed = |source: &Source| machine.choice.allows(&source.platform);
     found
         .and_then(|found| found.read(uuid, diagnostics))
+        .filter(is_allowed)
         .or_else(|| firmware::find(Path::new(FIRMWARE), uuid, diagnostics, report))
+        .filter(is_allowed)
         .or_else(|| guestinfo::find(machine, diagnostics, report))
+        .filter(is_allowed)
+}
+
+/// Which data sources the layers allow that are there before any is asked.
+fn choice(state: &State, report: &mut Report) -> Choice {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_else(|error| {
+        report.warning(&format!("read the kernel command line: {error}"));
+        String::new()
+    });
+    // What cannot be read is said when all layers are put together.
+    let inputs = stored::inputs(&state.config, Source::default(), &line, &mut |_| ());
+    keelson_config::layers::choice(&inputs)
 }
 
 /// What a disk says, with what its platform's service said at an earlier boot beside it.

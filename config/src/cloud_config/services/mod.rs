@@ -3,9 +3,11 @@
 //!
 //! - [`compose`]: what RancherOS' Compose files have otherwise
 //! - [`application`]: a service as a call of `docker run`
+//! - [`rancher`]: keys of RancherOS that are no services
 
 mod application;
 mod compose;
+mod rancher;
 
 use crate::diagnostic::Diagnostics;
 use crate::names;
@@ -21,6 +23,8 @@ pub struct Services {
     pub environment: Vec<(String, String)>,
     /// Has Docker run what RancherOS ran in its user Docker.
     pub applications: Vec<Command>,
+    /// Has the engine take another image for the console from the next boot on.
+    pub console: Option<Command>,
 }
 
 /// A Compose file.
@@ -33,6 +37,7 @@ pub struct ServiceFile {
 }
 
 const KEELSON: &[&str] = &[
+    "datasources",
     "services",
     "environment",
     "sysctl",
@@ -44,8 +49,29 @@ const KEELSON: &[&str] = &[
     "registries",
     "ssh",
 ];
+/// Keys of RancherOS 1.5 that are read beside [`KEELSON`]'s.
+const RANCHER_APPLIED: &[&str] = &[
+    "cloud_init",
+    "console",
+    "defaults",
+    "disable",
+    "mounts",
+    "password",
+    "registry_auths",
+    "services_include",
+    "state",
+    "system_docker",
+];
 /// Keys of RancherOS 1.5 below `rancher` that are not applied.
 const RANCHER: &[(&str, &str)] = &[
+    (
+        "autoformat",
+        "the image has a state partition; name other disks under `fs_setup`",
+    ),
+    (
+        "autologin",
+        "nobody is logged in without a password or a key: set `password`",
+    ),
     (
         "bootstrap",
         "the system starts without services of a user's before it",
@@ -55,23 +81,21 @@ const RANCHER: &[(&str, &str)] = &[
         "there is no second Docker to start with",
     ),
     (
-        "cloud_init",
-        "data sources are found by themselves; `ds=` on the kernel command line names one",
-    ),
-    ("console", "use `keelson console enable`"),
-    (
         "debug",
-        "give a service KEELSON_LOG=debug in its environment",
+        "each service says what it does in the log: `keelson service logs NAME`; the kernel's messages are `dmesg`",
     ),
     (
-        "defaults",
-        "what holds without a configuration is in the OS image",
+        "cloud_init_services",
+        "the system starts without services of a user's before it",
     ),
-    ("disable", "use `keelson service disable NAME`"),
     ("force_console_rebuild", "the console is fresh at each boot"),
     (
         "formatzero",
         "the image has a state partition; name other disks under `fs_setup`",
+    ),
+    (
+        "http_load_retries",
+        "what is fetched is tried until it is there",
     ),
     (
         "hypervisor_service",
@@ -79,29 +103,32 @@ const RANCHER: &[(&str, &str)] = &[
     ),
     ("log", "all output goes to the log: `keelson service logs`"),
     (
+        "no_sharedroot",
+        "below /mnt, /media, /srv and /data, mounts are shared always, and nowhere else",
+    ),
+    (
         "preload_wait",
         "load images with `docker load`: nothing waits for it",
+    ),
+    (
+        "recovery",
+        "write `keelson.rescue` on the kernel command line",
     ),
     (
         "repositories",
         "there is no catalogue: use `keelson service enable URL`",
     ),
     ("resize_device", "the state partition grows by itself"),
+    (
+        "restart_services",
+        "services hear of changed files by themselves",
+    ),
     ("rm_usr", "the system is one read-only image"),
     ("runcmd", "it stands at the top level: `runcmd`"),
-    (
-        "services_include",
-        "there is no catalogue: use `keelson service enable URL`",
-    ),
     (
         "shutdown_timeout",
         "each service says its own: `stop_grace_period`",
     ),
-    (
-        "state",
-        "the state partition is found by its name, and grows by itself",
-    ),
-    ("system_docker", "the system engine is not a Docker"),
     (
         "upgrade",
         "the system is upgraded from a signed image, not from a list of addresses",
@@ -119,8 +146,14 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Services
         }
     }
     if let Some(rancher) = fields("rancher", top, diagnostics) {
-        let known = [KEELSON, &["mounts", "registry_auths"]].concat();
+        let off = rancher.iter().filter(|(_, node)| rancher::is_off(node));
+        let off: Vec<&str> = off.map(|(key, _)| key.text.as_str()).collect();
+        let known = [KEELSON, RANCHER_APPLIED].concat();
+        let is_off = |key: &str| RANCHER.iter().any(|(name, _)| *name == key) && off.contains(&key);
+        let off = off.iter().copied().filter(|key| is_off(key));
+        let known: Vec<&str> = known.into_iter().chain(off).collect();
         rancher.check(" of `rancher`", &known, RANCHER, diagnostics);
+        services.console = rancher::read(&rancher, diagnostics).console;
         services.read_environment("rancher.environment", &rancher, diagnostics);
         services.read_rancher(&rancher, diagnostics);
     }

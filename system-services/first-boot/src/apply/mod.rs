@@ -36,7 +36,7 @@ use keelson_config::instance::{
     NETWORK_FILE, ONCE_SCRIPTS, SCRIPTS_DIRECTORY, SERVICES_DIRECTORY, USERS_DIRECTORY,
 };
 use keelson_config::network::Network;
-use keelson_config::sources::machine::Platform;
+use keelson_config::sources::machine::{Machine, Platform};
 use keelson_config::sources::{NO_INSTANCE, Source};
 use keelson_config::user_data::Script;
 use keelson_sys::durable::Access;
@@ -238,7 +238,12 @@ pub(crate) fn apply(context: &Context<'_>, wanted: &Wanted, report: &mut Report)
 }
 
 /// Leaves all as it is until the data source is asked, which any network will do for.
-pub(crate) fn wait_for_source(state: &State, platform: &Platform, report: &mut Report) {
+pub(crate) fn wait_for_source(
+    state: &State,
+    machine: &Machine,
+    platform: &Platform,
+    report: &mut Report,
+) {
     let network = settings::last_network(state).and_then(|last| {
         let firewall = last.firewall?;
         let network = Network {
@@ -255,7 +260,7 @@ pub(crate) fn wait_for_source(state: &State, platform: &Platform, report: &mut R
         Access::root(0o600),
         report,
     );
-    let file = metadata::service::file(Some(platform), [].iter());
+    let file = metadata::service::file(Some(platform), &machine.choice, [].iter());
     let path = Path::new(SERVICES_DIRECTORY).join(format!("{}.yml", file.name));
     let text = Some(file.text.as_bytes());
     replace(state, &path, text, Access::root(0o644), report);

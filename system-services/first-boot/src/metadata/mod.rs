@@ -24,6 +24,7 @@ use keelson_config::Diagnostics;
 use keelson_config::cloud_config::KeyImport;
 use keelson_config::instance::CONFIG_DIRECTORY;
 use keelson_config::sources::Source;
+use keelson_config::sources::choice::Choice;
 use keelson_config::sources::http::{Client, Request};
 use keelson_config::sources::machine::{Machine, Platform};
 use keelson_config::sources::{azure, nocloud};
@@ -47,16 +48,21 @@ pub(crate) struct What {
     pub(crate) documents_only: bool,
     /// People whose keys are asked for.
     pub(crate) imports: Vec<KeyImport>,
+    /// The data sources that may be asked; `None` for all.
+    pub(crate) datasources: Option<Vec<String>>,
+    /// Where a NoCloud seed is, an address.
+    pub(crate) seed_from: Option<String>,
 }
 
 /// Goes on until all is there. All paths are below `root`, which is `/` but in tests.
 pub(crate) fn run(root: &Path, what: What, report: &mut Report) -> Result<()> {
     let path = root.join(CONFIG_DIRECTORY.trim_start_matches('/'));
     let config = Tree::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let choice = Choice::new(what.datasources.clone(), what.seed_from.clone());
     let mut task = Task {
         config,
         http: Http::new(root),
-        machine: machine::read(root),
+        machine: machine::read(root, choice.clone()),
         what,
         source: None,
         answered: BTreeSet::new(),
@@ -79,7 +85,7 @@ pub(crate) fn run(root: &Path, what: What, report: &mut Report) -> Result<()> {
             false => pause = (pause * 2).min(LONGEST_PAUSE),
         }
         // Its router may be another one by now.
-        task.machine = machine::read(root);
+        task.machine = machine::read(root, choice.clone());
     }
 }
 
@@ -160,6 +166,8 @@ impl Task {
             ));
             None
         });
+        let is_allowed = |kept: &Source| self.machine.choice.allows(&kept.platform);
+        let kept = kept.filter(is_allowed);
         let Some(platform) = platform else {
             return Ok(kept.unwrap_or_default());
         };

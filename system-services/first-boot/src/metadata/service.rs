@@ -1,15 +1,19 @@
 //! The service that asks, as a file for the system engine: it is there on machines that have something to ask for.
 
 use keelson_config::cloud_config::{KeyImport, ServiceFile};
+use keelson_config::sources::choice::Choice;
 use keelson_config::sources::machine::Platform;
+use serde_json::Value as Json;
 
 /// Name of the file.
 const NAME: &str = "user-data-metadata";
 
 /// The service's file, for a machine with this data source on the network, or with something to be fetched alone; and with people
-/// whose keys are asked for, whom the service knows from here alone: it does not see all layers of the configuration.
+/// whose keys are asked for. Them, and the choice of data sources, the service knows from here alone: it does not see all layers
+/// of the configuration.
 pub(crate) fn file<'a>(
     platform: Option<&Platform>,
+    choice: &Choice,
     imports: impl Iterator<Item = &'a KeyImport>,
 ) -> ServiceFile {
     let mut what = match platform {
@@ -17,6 +21,14 @@ pub(crate) fn file<'a>(
         None => "fetch, --documents",
     }
     .to_owned();
+    if let Some(names) = choice.names() {
+        what.push_str(&format!(", \"--datasources={}\"", names.join(",")));
+    }
+    if let Some(address) = choice.seed_from() {
+        // Compose fills in variables, JSON's strings are YAML's.
+        let option = format!("--seed-from={address}").replace('$', "$$");
+        what.push_str(&format!(", {}", Json::from(option)));
+    }
     let mut ids: Vec<String> = imports.map(KeyImport::id).collect();
     ids.sort();
     ids.dedup();
@@ -67,12 +79,12 @@ mod tests {
     #[test]
     fn a_port_below_1024_is_for_those_alone_who_need_it() {
         assert!(
-            file(Some(&Platform::Scaleway), [].iter())
+            file(Some(&Platform::Scaleway), &Choice::default(), [].iter())
                 .text
                 .contains("NET_BIND_SERVICE")
         );
         assert!(
-            !file(Some(&Platform::Ec2), [].iter())
+            !file(Some(&Platform::Ec2), &Choice::default(), [].iter())
                 .text
                 .contains("cap_add")
         );
@@ -82,8 +94,15 @@ mod tests {
     fn whose_keys_are_asked_for_stands_in_the_command_once() {
         let import = |id| KeyImport::parse(id, keelson_config::Position::default()).unwrap();
         let imports = ["gh:b", "lp:a", "gh:b"].map(import);
-        let text = file(None, imports.iter()).text;
+        let text = file(None, &Choice::default(), imports.iter()).text;
         let command = "command: [/usr/bin/keelson-first-boot, fetch, --documents, \"--keys=gh:b\", \"--keys=lp:a\"]\n";
+        assert!(text.contains(command), "{text}");
+        let choice = Choice::new(
+            Some(vec!["nocloud".into(), "none".into()]),
+            Some("http://h/$x\"/".into()),
+        );
+        let text = file(Some(&Platform::Ec2), &choice, [].iter()).text;
+        let command = "fetch, \"--datasources=nocloud,none\", \"--seed-from=http://h/$$x\\\"/\"]\n";
         assert!(text.contains(command), "{text}");
     }
 }

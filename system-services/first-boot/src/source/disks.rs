@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use keelson_config::Diagnostics;
+use keelson_config::sources::choice::Choice;
 use keelson_config::sources::{Source, nocloud, openstack, ovf};
 
 use super::{ReadAt, Volume, fat, iso, udf};
@@ -46,6 +47,15 @@ impl Found {
                 let place = format!("{} on {device}", ovf::FILE);
                 ovf::read(&xml, uuid, &place, diagnostics)
             }
+        }
+    }
+
+    fn is_allowed(&self, choice: &Choice) -> bool {
+        match self.files {
+            Files::NoCloud(_) => choice.allows("nocloud"),
+            Files::ConfigDrive(_) => choice.allows("configdrive"),
+            // Which of the two it is, its content tells.
+            Files::Ovf(_) => choice.allows("ovf") || choice.allows("azure"),
         }
     }
 
@@ -121,10 +131,11 @@ fn config_drive(volume: &dyn Volume) -> io::Result<Option<Files>> {
     Ok(None)
 }
 
-/// The first data source on the devices that there are now; one that is plugged in later is left alone.
+/// The first data source on the devices that there are now, of those that are allowed; one that is plugged in later is left alone.
 /// Devices that cannot be read are skipped, unless they bear a label: `report` is told.
 pub(crate) fn find(
     devices: &[(String, Box<Path>)],
+    choice: &Choice,
     mut report: impl FnMut(String),
 ) -> Option<Found> {
     let mut best: Option<Found> = None;
@@ -133,6 +144,7 @@ pub(crate) fn find(
             continue;
         };
         match read(name, &device) {
+            Ok(Some(found)) if !found.is_allowed(choice) => {}
             Ok(Some(found)) if found.label() == NOCLOUD => return Some(found),
             Ok(Some(found)) => best = best.or(Some(found)),
             Ok(None) => {}

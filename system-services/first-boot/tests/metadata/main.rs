@@ -222,6 +222,32 @@ fn what_a_disk_includes_is_fetched_and_no_other_source_is_asked() {
 }
 
 #[test]
+fn the_only_data_source_that_is_allowed_is_asked_whatever_the_machine_is() {
+    if !is_inside(
+        "the_only_data_source_that_is_allowed_is_asked_whatever_the_machine_is",
+        &["169.254.169.254/32"],
+    ) {
+        return;
+    }
+    let answers = [
+        ("/hetzner/v1/metadata", "instance-id: 9\nhostname: node\n"),
+        ("/seed/meta-data", "instance-id: i-1\n"),
+    ];
+    let service = Service::start("169.254.169.254:80", &answers, None);
+    let machine = Machine::new("quiet", &[("sys_vendor", "Amazon EC2")]);
+    machine.start_with(&["--datasources=hetzner,none"]).end();
+    assert_eq!(machine.kept().unwrap().instance_id, "9");
+    assert_eq!(service.was_asked("PUT /latest/api/token"), 0);
+    // One that is not allowed any more, and nothing that is: there is nothing to ask for.
+    let asked = service.was_asked("GET");
+    machine.start_with(&["--datasources=configdrive"]).end();
+    assert_eq!(service.was_asked("GET"), asked);
+    let seed = "--seed-from=http://169.254.169.254/seed/";
+    machine.start_with(&["--datasources=nocloud", seed]).end();
+    assert_eq!(machine.kept().unwrap().instance_id, "i-1");
+}
+
+#[test]
 fn scaleway_is_asked_from_a_port_below_1024() {
     if !is_inside(
         "scaleway_is_asked_from_a_port_below_1024",

@@ -212,12 +212,14 @@ fn the_seed_is_found_among_devices_that_cannot_be_read() {
         .collect();
     let mut reports = Vec::new();
     assert_eq!(
-        find(&devices, |report| reports.push(report))
+        find(&devices, &Choice::default(), |report| reports.push(report))
             .unwrap()
             .device,
         "vdb"
     );
     assert_eq!(reports, Vec::<String>::new());
+    let another = Choice::new(Some(vec!["configdrive".into()]), None);
+    assert_eq!(find(&devices, &another, |_| ()), None);
 }
 
 #[test]
