@@ -55,6 +55,12 @@ pub const CERTIFICATES_DIRECTORY: &str = "ca-certificates";
 /// Directory of host keys and of settings for sshd.
 pub const SSH_DIRECTORY: &str = "ssh";
 
+/// In the directory of host keys: kinds of keys that there are to be (`rsa`, `ecdsa`, `ed25519`), one line with blanks between them.
+/// Without it there are the usual ones.
+pub const HOST_KEY_KINDS_FILE: &str = "key-kinds";
+/// The same of kinds whose fingerprints are told at the console when keys are made. Without it all are.
+pub const TOLD_KINDS_FILE: &str = "told-kinds";
+
 /// The instance that the machine is configured as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {

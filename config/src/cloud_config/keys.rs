@@ -26,6 +26,13 @@ pub(super) const APPLIED: &[&str] = &[
     "resolv_conf",
     "manage_resolv_conf",
     "random_seed",
+    "authkey_hash",
+    "no_ssh_fingerprints",
+    "ssh",
+    "ssh_fp_console_blacklist",
+    "ssh_genkeytypes",
+    "ssh_key_console_blacklist",
+    "ssh_quiet_keygen",
     "ssh_keys",
     "ssh_deletekeys",
     "final_message",
@@ -51,7 +58,6 @@ const NO_AGENT: &str =
 const OTHER_DISTRIBUTION: &str = "it is for another distribution";
 const NO_MODULES: &str =
     "what is asked for is applied, in cloud-init's order; there are no modules to choose";
-const NO_FINGERPRINTS: &str = "fingerprints of host keys are not printed at boot";
 const ALREADY: &str = "the system does this by itself";
 
 /// Keys of cloud-init that are not applied, and why. (Its schema names 99; these are the ones that are not in [`APPLIED`].)
@@ -64,7 +70,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("apt_reboot_if_required", NO_PACKAGES),
     ("apt_update", NO_PACKAGES),
     ("apt_upgrade", NO_PACKAGES),
-    ("authkey_hash", "fingerprints of keys are not printed"),
     ("autoinstall", OTHER_DISTRIBUTION),
     ("byobu_by_default", OTHER_DISTRIBUTION),
     ("chef", NO_AGENT),
@@ -105,7 +110,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
         "network",
         "network settings belong in the file network-config beside user-data",
     ),
-    ("no_ssh_fingerprints", NO_FINGERPRINTS),
     (
         "output",
         "all output goes to the log: `keelson service logs`",
@@ -132,18 +136,10 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("salt_minion", NO_AGENT),
     ("snap", NO_PACKAGES),
     ("spacewalk", NO_AGENT),
-    ("ssh", NO_FINGERPRINTS),
-    ("ssh_fp_console_blacklist", NO_FINGERPRINTS),
-    (
-        "ssh_genkeytypes",
-        "ed25519 and ecdsa keys are made; give others under `ssh_keys`",
-    ),
-    ("ssh_key_console_blacklist", NO_FINGERPRINTS),
     (
         "ssh_publish_hostkeys",
         "host keys are told to nobody; `phone_home` can",
     ),
-    ("ssh_quiet_keygen", ALREADY),
     ("system_info", OTHER_DISTRIBUTION),
     ("ubuntu_advantage", OTHER_DISTRIBUTION),
     ("ubuntu_pro", OTHER_DISTRIBUTION),

@@ -45,7 +45,7 @@ pub use passwords::{PasswordChange, Secret};
 pub use proxy::Proxy;
 pub use registries::{Registries, Registry};
 pub use services::{ServiceFile, Services};
-pub use ssh::{HostKey, Ssh};
+pub use ssh::{HostKey, KINDS as HOST_KEY_KINDS, Ssh};
 pub use system::{CaCertificates, Ntp, System};
 pub use users::{DefaultUser, User, UserEntry, UserPassword};
 

@@ -1,8 +1,8 @@
-//! sshd: `ssh_keys`, `ssh_deletekeys`, and RancherOS' `rancher.ssh`.
+//! sshd: `ssh_keys`, `ssh_deletekeys`, `ssh_genkeytypes`, which fingerprints are told at the console, and RancherOS' `rancher.ssh`.
 
 use super::below;
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields};
+use crate::yaml::{self, Fields, Value};
 
 /// What is asked of sshd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub struct Ssh {
     pub host_keys: Vec<HostKey>,
     /// A new instance gets new host keys.
     pub delete_host_keys: bool,
+    /// Kinds of host keys that are made, of [`KINDS`]; `None` for those that are unless asked otherwise.
+    pub key_kinds: Option<Vec<&'static str>>,
+    /// Kinds of host keys whose fingerprints are told at the console when they are made; `None` for all.
+    pub told_kinds: Option<Vec<&'static str>>,
     /// Ports that it listens at.
     pub ports: Vec<u16>,
     /// Addresses that it listens at.
@@ -24,6 +28,8 @@ impl Default for Ssh {
         Ssh {
             host_keys: Vec::new(),
             delete_host_keys: true,
+            key_kinds: None,
+            told_kinds: None,
             ports: Vec::new(),
             listen: Vec::new(),
             enabled: true,
@@ -48,7 +54,8 @@ impl std::fmt::Debug for HostKey {
     }
 }
 
-const KINDS: [&str; 3] = ["rsa", "ecdsa", "ed25519"];
+/// Kinds of host keys that sshd knows.
+pub const KINDS: [&str; 3] = ["rsa", "ecdsa", "ed25519"];
 
 /// Reads all of it.
 pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Ssh {
@@ -85,12 +92,111 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Ssh {
             }
         }
     }
+    ssh.key_kinds = key_kinds(top, &ssh.host_keys, diagnostics);
+    ssh.told_kinds = told_kinds(top, diagnostics);
     for name in ["rancher", "keelson"] {
         if let Some(fields) = section(top, name, diagnostics) {
             ssh.read_server(&format!("{name}.ssh"), &fields, diagnostics);
         }
     }
     ssh
+}
+
+/// `ssh_genkeytypes`, with the kinds of those that are given: an empty list makes none.
+fn key_kinds(
+    top: &Fields<'_>,
+    given: &[HostKey],
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<&'static str>> {
+    // Making them says nothing, whether or not that is asked for.
+    if let Some(node) = top.get("ssh_quiet_keygen") {
+        yaml::boolean("ssh_quiet_keygen", node, diagnostics);
+    }
+    let node = top.get("ssh_genkeytypes").filter(|node| !node.is_null())?;
+    let mut kinds: Vec<&'static str> = Vec::new();
+    for text in yaml::strings("ssh_genkeytypes", node, diagnostics) {
+        match KINDS.into_iter().find(|kind| *kind == text) {
+            Some(kind) if kinds.contains(&kind) => {}
+            Some(kind) => kinds.push(kind),
+            None => {
+                let message = format!(
+                    "ssh_genkeytypes: `{text}` is no kind that sshd knows (rsa, ecdsa and ed25519 are); it is left out"
+                );
+                diagnostics.error(node.position, message);
+            }
+        }
+    }
+    let is_given = |kind: &&str| {
+        let file = format!("ssh_host_{kind}_key");
+        given.iter().any(|key| key.file == file)
+    };
+    for kind in KINDS.into_iter().filter(is_given) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.is_empty() {
+        let message = "ssh_genkeytypes: without a host key nobody can log in with ssh; the usual ones are made";
+        diagnostics.error(node.position, message);
+        return None;
+    }
+    Some(kinds)
+}
+
+/// Which fingerprints are told: `no_ssh_fingerprints`, `ssh.emit_keys_to_console`, `ssh_fp_console_blacklist`.
+fn told_kinds(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Vec<&'static str>> {
+    let none = top
+        .get("no_ssh_fingerprints")
+        .and_then(|node| yaml::boolean("no_ssh_fingerprints", node, diagnostics));
+    let section = top
+        .get("ssh")
+        .and_then(|node| yaml::mapping("ssh", node, diagnostics));
+    let emits = section.and_then(|fields| {
+        let known = "emit_keys_to_console";
+        fields.check(" of ssh", &[known], &[], diagnostics);
+        let node = fields.get(known)?;
+        if matches!(&node.value, Value::Scalar(scalar) if !scalar.plain) {
+            let message = "ssh.emit_keys_to_console: true and false have no quotes around them; it is taken all the same";
+            diagnostics.warning(node.position, message);
+        }
+        yaml::boolean("ssh.emit_keys_to_console", node, diagnostics)
+    });
+    if let Some(node) = top.get("authkey_hash")
+        && let Some(hash) = yaml::string("authkey_hash", node, diagnostics)
+        && !hash.eq_ignore_ascii_case("sha256")
+    {
+        let message = "authkey_hash: fingerprints are SHA256's, as ssh shows them";
+        diagnostics.warning(node.position, message);
+    }
+    // Keys themselves are not told, whichever they are.
+    kinds_of_list("ssh_key_console_blacklist", top, diagnostics);
+    let hidden = kinds_of_list("ssh_fp_console_blacklist", top, diagnostics);
+    if none == Some(true) || emits == Some(false) {
+        return Some(Vec::new());
+    }
+    let hidden = hidden?;
+    let is_hidden = |kind: &str| hidden.iter().any(|name| name.contains(kind));
+    let told = KINDS.into_iter().filter(|kind| !is_hidden(kind));
+    Some(told.collect())
+}
+
+/// Names of kinds as they stand in a public key (`ssh-rsa`, `ecdsa-sha2-nistp256`).
+fn kinds_of_list(
+    what: &str,
+    top: &Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<String>> {
+    let node = top.get(what)?;
+    let names = yaml::strings(what, node, diagnostics);
+    let is_kind = |name: &str| {
+        let mut kinds = KINDS.iter().chain(&["dss", "dsa"]);
+        kinds.any(|kind| name.contains(kind))
+    };
+    for name in names.iter().filter(|name| !is_kind(name)) {
+        let message = format!("{what}: `{name}` is no kind of key, as ssh-ed25519");
+        diagnostics.warning(node.position, message);
+    }
+    Some(names)
 }
 
 /// The mapping `ssh` below a top-level key.
@@ -168,5 +274,53 @@ mod tests {
             (vec![65400, 22], vec!["192.0.2.1".to_owned()])
         );
         assert_eq!(diagnostics.into_sorted().len(), 2);
+    }
+
+    fn read(text: &str) -> (Ssh, Vec<String>) {
+        let mut diagnostics = Diagnostics::new("user-data");
+        let config = crate::CloudConfig::parse(text, &mut diagnostics).unwrap();
+        let messages = diagnostics.into_sorted();
+        let messages = messages.iter().map(ToString::to_string).collect();
+        (config.ssh, messages)
+    }
+
+    #[test]
+    fn kinds_of_keys_are_those_of_the_list_and_those_that_are_given() {
+        let kinds = |text: &str| read(text).0.key_kinds;
+        assert_eq!(kinds("{}"), None);
+        assert_eq!(
+            kinds("{ssh_genkeytypes: [rsa, ed25519, rsa], ssh_quiet_keygen: true}"),
+            Some(vec!["rsa", "ed25519"])
+        );
+        assert_eq!(
+            kinds("{ssh_genkeytypes: [], ssh_keys: {ecdsa_private: X}}"),
+            Some(vec!["ecdsa"])
+        );
+        let (ssh, messages) = read("ssh_genkeytypes: [dsa]\n");
+        assert_eq!((ssh.key_kinds, messages.len()), (None, 2));
+        assert_eq!(
+            messages[0],
+            "user-data:1:18: ssh_genkeytypes: `dsa` is no kind that sshd knows (rsa, ecdsa and ed25519 are); it is left out"
+        );
+    }
+
+    #[test]
+    fn fingerprints_are_told_unless_that_is_not_wanted() {
+        for (text, told) in [
+            ("{}", None),
+            ("{no_ssh_fingerprints: false, authkey_hash: sha256}", None),
+            ("{ssh_key_console_blacklist: [ssh-rsa]}", None),
+            ("{no_ssh_fingerprints: true}", Some(vec![])),
+            ("{ssh: {emit_keys_to_console: false}}", Some(vec![])),
+            (
+                "{ssh_fp_console_blacklist: [ssh-dss, ecdsa-sha2-nistp256]}",
+                Some(vec!["rsa", "ed25519"]),
+            ),
+        ] {
+            let (ssh, messages) = read(text);
+            assert_eq!((ssh.told_kinds, messages), (told, Vec::new()), "{text}");
+        }
+        assert_eq!(read("{authkey_hash: md5}").1.len(), 1);
+        assert_eq!(read("{ssh: {emit: false}}").1.len(), 1);
     }
 }

@@ -31,6 +31,7 @@ const SSHD_OFF: &str = "off";
 /// sshd writes it when it listens.
 const SSHD_PID_FILE: &str = "sshd.pid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const CONSOLE: &str = "/dev/console";
 const RUN: &str = "/run";
 const NETWORK: &str = "/run/keelson/network";
 const DOCKER: &str = "/run/keelson/docker";
@@ -79,6 +80,8 @@ struct Console {
     children: Vec<Child>,
     has_sshd: bool,
     sshd_settings: Settings,
+    /// Host keys were made of which nobody was told.
+    are_keys_new: bool,
     ready: bool,
 }
 
@@ -128,6 +131,7 @@ pub(crate) fn run() -> Result<()> {
         children: Vec::new(),
         has_sshd: false,
         sshd_settings: Settings::new(),
+        are_keys_new: false,
         ready: false,
     };
     console.configure();
@@ -211,7 +215,10 @@ impl Console {
         });
         // The gettys first: making host keys takes a moment at the first boot.
         let gettys: Vec<Child> = gettys.collect();
-        make_host_keys();
+        self.make_host_keys();
+        if is_configured() {
+            self.tell_host_keys();
+        }
         self.sshd_settings = sshd_settings();
         let is_off = self.sshd_settings.contains_key(Path::new(SSHD_OFF));
         if !is_off {
@@ -252,7 +259,8 @@ impl Console {
             Watched::Config if name == CONFIGURED_FILE => {
                 log::info("the machine's configuration is applied");
                 self.configure();
-                make_host_keys();
+                self.make_host_keys();
+                self.tell_host_keys();
                 self.reconfigure_sshd();
                 self.scripts.look(Instant::now());
             }
@@ -289,6 +297,26 @@ impl Console {
             if let Some(sshd) = self.children.first() {
                 sshd.signal(Signal::SIGHUP);
             }
+        }
+    }
+
+    fn make_host_keys(&mut self) {
+        let directory = Path::new(CONFIG_DIRECTORY).join(SSH_DIRECTORY);
+        if let Err(error) = fs::create_dir_all(&directory) {
+            log::error(&format!("make {}: {error}", directory.display()));
+        }
+        let made = host_keys::ensure(&directory, Path::new("/run/keelson-console"));
+        if made > 0 {
+            log::info(&format!("made {made} host keys"));
+            self.are_keys_new = true;
+        }
+    }
+
+    /// Once for keys that were made, when it is known which of them are to be told.
+    fn tell_host_keys(&mut self) {
+        if std::mem::take(&mut self.are_keys_new) {
+            let directory = Path::new(CONFIG_DIRECTORY).join(SSH_DIRECTORY);
+            host_keys::tell(&directory, Path::new(CONSOLE));
         }
     }
 
@@ -356,13 +384,14 @@ impl Console {
     }
 }
 
-fn make_host_keys() {
-    let directory = Path::new(CONFIG_DIRECTORY).join(SSH_DIRECTORY);
-    if let Err(error) = fs::create_dir_all(&directory) {
-        log::error(&format!("make {}: {error}", directory.display()));
-    }
-    let made = host_keys::ensure(&directory, Path::new("/run/keelson-console"));
-    if made > 0 {
-        log::info(&format!("made {made} host keys"));
+/// Whether this boot's configuration is applied.
+fn is_configured() -> bool {
+    let boot = |path: &Path| fs::read_to_string(path).map(|id| id.trim().to_owned());
+    match (
+        boot(&Path::new(CONFIG_DIRECTORY).join(CONFIGURED_FILE)),
+        boot(Path::new(BOOT_ID)),
+    ) {
+        (Ok(configured), Ok(current)) => configured == current,
+        _ => false,
     }
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use keelson_config::CloudConfig;
-use keelson_config::instance::SSH_DIRECTORY;
+use keelson_config::cloud_config::HOST_KEY_KINDS;
+use keelson_config::instance::{HOST_KEY_KINDS_FILE, SSH_DIRECTORY, TOLD_KINDS_FILE};
 use keelson_sys::durable::Access;
 
 use super::replace;
@@ -13,11 +14,10 @@ use crate::state::State;
 const SETTINGS: &str = "sshd_config.d/50-cloud-config.conf";
 /// Says that there is to be no sshd.
 const OFF: &str = "off";
-const KINDS: [&str; 3] = ["rsa", "ecdsa", "ed25519"];
 
 /// Removes the host keys of an earlier instance; the console makes new ones.
 pub(super) fn remove_host_keys(state: &State, report: &mut Report) {
-    for kind in KINDS {
+    for kind in HOST_KEY_KINDS {
         for suffix in ["", ".pub", "-cert.pub"] {
             let path = Path::new(SSH_DIRECTORY).join(format!("ssh_host_{kind}_key{suffix}"));
             if let Err(error) = state.config.remove(&path) {
@@ -34,6 +34,15 @@ pub(super) fn apply(state: &State, config: &CloudConfig, report: &mut Report) {
         let access = Access::root(if key.secret { 0o600 } else { 0o644 });
         let text = Some(key.text.as_bytes());
         replace(state, &directory.join(&key.file), text, access, report);
+    }
+    for (file, kinds) in [
+        (HOST_KEY_KINDS_FILE, &config.ssh.key_kinds),
+        (TOLD_KINDS_FILE, &config.ssh.told_kinds),
+    ] {
+        let line = kinds.as_ref().map(|kinds| format!("{}\n", kinds.join(" ")));
+        let content = line.as_deref().map(str::as_bytes);
+        let access = Access::root(0o644);
+        replace(state, &directory.join(file), content, access, report);
     }
     let text = settings(config);
     let content = (!text.is_empty()).then_some(text.as_bytes());
@@ -58,7 +67,10 @@ fn settings(config: &CloudConfig) -> String {
     }
     let files = || config.ssh.host_keys.iter().map(|key| key.file.as_str());
     // The others are in the console's own settings.
-    if files().any(|file| file == "ssh_host_rsa_key") {
+    let is_made = |kinds: &Vec<&str>| kinds.contains(&"rsa");
+    if files().any(|file| file == "ssh_host_rsa_key")
+        || config.ssh.key_kinds.as_ref().is_some_and(is_made)
+    {
         text.push_str("HostKey /state/config/ssh/ssh_host_rsa_key\n");
     }
     for file in files().filter(|file| file.ends_with("-cert.pub")) {

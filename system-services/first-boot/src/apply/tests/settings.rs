@@ -29,6 +29,27 @@ fn docker_keeps_what_others_set() {
 }
 
 #[test]
+fn the_console_is_told_which_host_keys_to_make_and_what_to_tell_of_them() {
+    let machine = Machine::new();
+    let text = "#cloud-config\nssh_genkeytypes: [rsa, ed25519]\nno_ssh_fingerprints: true\n";
+    assert_eq!(machine.boot("i-1", text).1, Vec::<String>::new());
+    assert_eq!(machine.text("config/ssh/key-kinds"), "rsa ed25519\n");
+    assert_eq!(machine.text("config/ssh/told-kinds"), "\n");
+    assert_eq!(
+        machine.text("config/ssh/sshd_config.d/50-cloud-config.conf"),
+        "HostKey /state/config/ssh/ssh_host_rsa_key\n"
+    );
+    machine.boot("i-1", "#cloud-config\n{}\n");
+    for file in [
+        "key-kinds",
+        "told-kinds",
+        "sshd_config.d/50-cloud-config.conf",
+    ] {
+        assert!(!machine.path("config/ssh").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
 fn host_keys_and_certificates_are_the_users() {
     let machine = Machine::new();
     let text = "#cloud-config\nssh_keys: {ed25519_private: SECRET, rsa_private: RSA}\nkeelson: {ssh: {port: 2222}}\nca_certs: {trusted: [\"-----BEGIN CERTIFICATE-----\\nA\\n-----END CERTIFICATE-----\"]}\n";
