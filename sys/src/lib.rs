@@ -11,6 +11,7 @@
 //! - [`packet`]: packet sockets
 //! - [`pidfd`]: processes by descriptor
 //! - [`process`]: children with a control socket, a cgroup, a terminal
+//! - [`socket`]: what the kernel knows of a connection
 #![allow(unsafe_code)] // The one place where it may stand; each block says why it is sound.
 
 pub mod block;
@@ -24,3 +25,4 @@ pub mod notify;
 pub mod packet;
 pub mod pidfd;
 pub mod process;
+pub mod socket;

@@ -10,6 +10,7 @@
 //! - [`system`] for the machine's own settings, [`ssh`] for sshd's, [`rancher_docker`] for RancherOS' Docker
 //! - [`proxy`] for a proxy on the way to the world
 //! - [`registries`] for where images come from
+//! - [`rsyslog`] for servers that the log is sent to, as a service
 //! - [`kernel`] for kernel modules and parameters, as services
 //! - [`storage`] for disks, file systems, swap and mounts, as a service
 //! - [`finish`] for what happens at the end
@@ -28,6 +29,7 @@ mod passwords;
 mod proxy;
 mod rancher_docker;
 mod registries;
+mod rsyslog;
 mod services;
 mod ssh;
 pub mod storage;
@@ -250,7 +252,9 @@ impl CloudConfig {
             .files
             .extend(kernel::services(&config.system));
         config.storage = storage::parse(&top, diagnostics);
-        config.services.files.extend(config.storage.service());
+        let log_remotes = rsyslog::parse(&top, diagnostics);
+        let own = [config.storage.service(), rsyslog::service(&log_remotes)];
+        config.services.files.extend(own.into_iter().flatten());
         config.ssh = ssh::parse(&top, diagnostics);
         config.finish = finish::parse(&top, diagnostics);
         // Which data sources are asked was decided before; what is wrong with the lists is said here.

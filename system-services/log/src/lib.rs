@@ -6,6 +6,7 @@
 //! - [`store`], [`ring`], [`record`], [`positions`], [`sync`]: what is kept, and how it survives crashes and power cuts
 //! - `budget`: how much of it each service may have
 //! - [`reader`], [`query`]: who asks
+//! - [`forward`]: sends the log to syslog servers, as a service of its own
 //! - [`clock`]: the time on records; [`watch`]: waiting for descriptors
 //!
 //! Everything runs on one thread, except fdatasync(2). No line is dropped: when the disk is slow the pipes fill up
@@ -14,6 +15,7 @@
 mod budget;
 pub mod clock;
 pub mod config;
+pub mod forward;
 pub mod handover;
 pub mod kmsg;
 pub mod lines;

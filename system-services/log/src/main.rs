@@ -5,7 +5,7 @@ use keelson_log::config::Config;
 use keelson_log::pipes::{self, Pipes};
 use keelson_log::positions::BootId;
 use keelson_log::store::{SharedStore, Store, StoreConfig};
-use keelson_log::{handover, kmsg, query, sync, syslog};
+use keelson_log::{forward, handover, kmsg, query, sync, syslog};
 use keelson_sys::notify::notify;
 use std::cell::RefCell;
 use std::fs;
@@ -22,7 +22,13 @@ use tokio::task::LocalSet;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 fn main() -> ExitCode {
-    match run() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match arguments.split_first() {
+        Some((word, remotes)) if word == "forward" => forward::run(remotes),
+        Some((word, _)) => Err(anyhow!("`{word}` is nothing to do; `forward SERVER...` is")),
+        None => run(),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("<3>{error:#}");

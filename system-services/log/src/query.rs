@@ -1,9 +1,10 @@
 //! The query socket. A client sends one line,
-//! `{"service":"network","tail":100,"since_us":null,"follow":true}`, every key optional, and gets one line a record:
+//! `{"service":"network","tail":100,"since_us":null,"after_id":null,"follow":true}`, every key optional, and gets one line a record:
 //!
-//! `{"time_us":..,"boot_us":..,"service":"network","stream":"stdout","priority":null,"message":"..."}`
+//! `{"id":..,"time_us":..,"boot_us":..,"service":"network","stream":"stdout","priority":null,"message":"..."}`
 //!
-//! with `"partial":true` where the record is not a whole line. `{"error":"..."}` answers what cannot be understood.
+//! Records have growing numbers; `after_id` asks for those behind one, and for all when the log has not come to it.
+//! `"partial":true` stands where the record is not a whole line. `{"error":"..."}` answers what cannot be understood.
 //! Who follows and closes the sending side gets what there is by then, and the end.
 
 use crate::reader::{Filter, Item, Reader};
@@ -37,10 +38,13 @@ struct Request {
     #[serde(default)]
     follow: bool,
     since_us: Option<u64>,
+    after_id: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Answer<'r> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
     time_us: u64,
     boot_us: u64,
     service: &'r str,
@@ -88,9 +92,11 @@ async fn serve(client: UnixStream, store: &SharedStore) -> io::Result<()> {
         since_us: request.since_us,
     };
     let mut changes = store.borrow().subscribe();
-    let mut place = match request.tail {
-        Some(count) => Reader::from_tail(store, &filter, count).await?,
-        None => Reader::from_start(store.borrow().rings()),
+    let last_id = *changes.borrow_and_update();
+    let mut place = match (request.tail, request.after_id) {
+        (Some(count), _) => Reader::from_tail(store, &filter, count).await?,
+        (None, Some(id)) if id <= last_id => Reader::after(store.borrow().rings(), id),
+        (None, _) => Reader::from_start(store.borrow().rings()),
     };
     let mut hangup = reader.into_inner().into_inner();
     loop {
@@ -152,6 +158,7 @@ async fn send_all(
 
 fn write_record(record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
     let answer = Answer {
+        id: Some(record.id),
         time_us: record.time_us,
         boot_us: record.boot_us,
         service: &record.service,
@@ -169,6 +176,7 @@ fn write_record(record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
 fn write_gap(out: &mut Vec<u8>) -> io::Result<()> {
     let now = crate::clock::Time::now();
     let answer = Answer {
+        id: None,
         time_us: now.real_us,
         boot_us: now.boot_us,
         service: "log",

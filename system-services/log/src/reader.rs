@@ -58,6 +58,16 @@ impl Reader {
         Self::at(rings.main.start(), rings.overflow.start(), 0)
     }
 
+    /// Behind the record with this identifier, whether or not it is still there.
+    #[must_use]
+    pub fn after(rings: &Rings, id: u64) -> Self {
+        Self::at(
+            rings.main.start(),
+            rings.overflow.start(),
+            id.saturating_add(1),
+        )
+    }
+
     /// Behind the newest record.
     #[must_use]
     pub fn from_end(rings: &Rings) -> Self {

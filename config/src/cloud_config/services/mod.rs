@@ -139,7 +139,8 @@ const RANCHER: &[(&str, &str)] = &[
 pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Services {
     let mut services = Services::default();
     if let Some(keelson) = fields("keelson", top, diagnostics) {
-        keelson.check(" of `keelson`", KEELSON, &[], diagnostics);
+        let known = [KEELSON, &["log"]].concat();
+        keelson.check(" of `keelson`", &known, &[], diagnostics);
         services.read_environment("keelson.environment", &keelson, diagnostics);
         if let Some(node) = keelson.get("services").filter(|node| !node.is_null()) {
             services.add_file("user-data-keelson", entries(node).to_vec(), node);
