@@ -55,6 +55,9 @@ const DEFAULTS: [(&str, &str); 3] = [
 
 impl Options {
     /// Reads the text of /proc/cmdline. A later word wins over an earlier one; what is not ours is left alone.
+    ///
+    /// What says which root is started is the other way round: the builder puts it first, and signs it. What the stub of a signed
+    /// image appends (firmware's strings of SMBIOS type 11) is signed by nobody.
     pub(crate) fn parse(text: &str) -> Self {
         let mut options = Self {
             slot: None,
@@ -89,6 +92,18 @@ impl Options {
     }
 
     fn ours(&mut self, key: &str, value: &str) {
+        let said = match key {
+            "slot" => self.slot.is_some(),
+            "roothash" => self.root_hash.is_some(),
+            "hashoffset" => self.hash_offset.is_some(),
+            _ => false,
+        };
+        if said {
+            self.complaints.push(format!(
+                "kernel command line: the first keelson.{key} counts, not keelson.{key}={value}"
+            ));
+            return;
+        }
         let understood = match key {
             "slot" => {
                 self.slot = slot(value);
@@ -259,6 +274,26 @@ mod tests {
                 [format!("kernel command line: cannot understand {word}")]
             );
         }
+    }
+
+    #[test]
+    fn nothing_that_is_appended_says_which_root_is_started() {
+        let other = HASH.replace('0', "f");
+        let first =
+            format!("keelson.slot=/dev/vda2 keelson.roothash={HASH} keelson.hashoffset=4096");
+        let appended = format!(
+            "{first} keelson.slot=/dev/vdb keelson.roothash={other} keelson.hashoffset=8192 keelson.hostname=boat"
+        );
+        let (alone, options) = (Options::parse(&first), Options::parse(&appended));
+        assert_eq!(options.slot, alone.slot);
+        assert_eq!(options.root_hash, alone.root_hash);
+        assert_eq!(options.hash_offset, alone.hash_offset);
+        assert_eq!(options.hostname.as_deref(), Some("boat"));
+        assert_eq!(
+            options.complaints.get(1).map(String::as_str),
+            Some(format!("kernel command line: the first keelson.roothash counts, not keelson.roothash={other}").as_str())
+        );
+        assert_eq!(options.complaints.len(), 3);
     }
 
     #[test]

@@ -27,6 +27,10 @@ use std::thread;
 /// MODULE_INIT_COMPRESSED_FILE of linux/module.h, which nix does not name.
 const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 
+/// Whether the kernel takes signed modules only: with Secure Boot it says so from the start, and refuses others one by one
+/// with a line in its log each.
+const ONLY_SIGNED: &str = "/sys/module/module/parameters/sig_enforce";
+
 /// The modules of the running kernel.
 #[derive(Debug)]
 pub(crate) struct Library {
@@ -71,7 +75,8 @@ impl Library {
             directory,
             index,
             options,
-            signatures_wanted: AtomicBool::new(false),
+            // When it cannot be read, the kernel's first refusal tells the same.
+            signatures_wanted: AtomicBool::new(files::get(ONLY_SIGNED).is_ok_and(|on| on == "Y")),
         })
     }
 

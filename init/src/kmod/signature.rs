@@ -2,8 +2,8 @@
 //!
 //! Checking one costs more than all the rest of loading a module. Ours come from a root that dm-verity has verified,
 //! or from an initrd that is part of the same signed image, so the check says nothing new: modules are handed to
-//! the kernel without their signatures. Where the kernel insists (Secure Boot's lockdown, `module.sig_enforce`) it
-//! refuses that, and gets them with.
+//! the kernel without their signatures. Where the kernel insists (Secure Boot, `module.sig_enforce`) it gets them with; where
+//! nothing says so beforehand (`lockdown=integrity`) it refuses the first one, and gets the others with.
 
 const MARKER: &[u8] = b"~Module signature appended~\n";
 /// `struct module_signature` of linux/module_signature.h; its last four bytes are the length of the signature, in
