@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Build twice in separate folders and compare the outputs.
     CheckReproducible(CheckReproducible),
+    /// Make the keys that builds are signed with, or what a set of them lacks.
+    Keys(Keys),
     /// Remove what builds and runs left in out/, except the tool root and downloads.
     Clean,
 }
@@ -41,6 +43,17 @@ pub(crate) struct Build {
     /// Where the files go instead of out/.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// Sign for UEFI Secure Boot with the keys in this folder (see `keys`).
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) sign: Option<PathBuf>,
+}
+
+/// Options of `keys`.
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// Folder of the set.
+    #[arg(long, default_value = "out/keys", value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
 }
 
 /// Options of `run`.
@@ -49,6 +62,9 @@ pub(crate) struct Run {
     /// Build with light compression, as `build --quick` does.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Sign with the keys in this folder, and boot with Secure Boot: the first boot enrols them.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) sign: Option<PathBuf>,
     /// Memory of the machine, as QEMU takes it.
     #[arg(long, default_value = "2G", value_name = "SIZE")]
     pub(crate) memory: String,
@@ -84,6 +100,9 @@ pub(crate) struct CheckReproducible {
     /// Compile our programs once and use them in both builds.
     #[arg(long)]
     pub(crate) same_programs: bool,
+    /// Sign both builds with the keys in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) sign: Option<PathBuf>,
 }
 
 #[cfg(test)]

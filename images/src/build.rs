@@ -11,6 +11,7 @@ use crate::disk;
 use crate::image::{self, Image};
 use crate::initrd;
 use crate::kernel;
+use crate::keys::Keys;
 use crate::output;
 use crate::packages;
 use crate::programs::Programs;
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Folders of services beside `system-services/`.
     pub(crate) services: Vec<PathBuf>,
+    /// Folder of the keys that the image is signed with.
+    pub(crate) sign: Option<PathBuf>,
 }
 
 /// Builds everything and puts it into the workspace's output folder.
@@ -58,6 +61,10 @@ pub(crate) struct Options {
 /// When a step fails; the outputs of the build before stay as they are.
 pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
     let _lock = workspace.lock()?;
+    let keys = options.sign.as_deref();
+    let keys = keys
+        .map(|folder| Keys::open(workspace, folder))
+        .transpose()?;
     let folders = service_folders(&workspace.top, &options.services)?;
     let recipes = Recipes::load(&workspace.top, &folders)?;
     if options.update || !workspace.apt.join("lists.complete").exists() {
@@ -89,10 +96,18 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         services: &services,
         programs: &programs,
         packages: Vec::new(),
+        release_key: keys.as_ref().map(|keys| keys.release.as_str()),
         version: VERSION,
     };
     let root = root::build(workspace, &recipes.root, parts)?;
-    let disk = disk::build(workspace, &recipes.disk, &kernel, &initrd, &root, VERSION)?;
+    let parts = disk::Parts {
+        kernel: &kernel,
+        initrd: &initrd,
+        root: &root,
+        keys: keys.as_ref(),
+        version: VERSION,
+    };
+    let disk = disk::build(workspace, &recipes.disk, &parts)?;
     let built = output::Built {
         version: VERSION,
         kernel: &kernel,
@@ -100,6 +115,7 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         initrd: &initrd,
         root: &root,
         disk: &disk,
+        keys: keys.as_ref(),
     };
     output::publish(workspace, &built)?;
     step::tidy(workspace)

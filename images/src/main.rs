@@ -6,6 +6,7 @@
 //! - `packages/`: Debian packages, from apt to a tree
 //! - `image/`: the service images
 //! - `programs.rs`: our own programs, built by cargo
+//! - `keys/`: what Secure Boot and releases are signed with
 //! - `kernel/`, `initrd/`, `root/`, `disk/`: one folder for each part of the system image
 //! - `output/`: the files in `out/`, manifest and bill of materials
 //! - `vm/`: boots the result in QEMU
@@ -22,6 +23,7 @@ mod glob;
 mod image;
 mod initrd;
 mod kernel;
+mod keys;
 mod output;
 mod packages;
 mod programs;
@@ -70,6 +72,7 @@ fn run(arguments: Arguments) -> Result<()> {
                 update: options.update,
                 quick: options.quick,
                 services: options.services,
+                sign: options.sign,
             };
             build::build(&workspace, &how)
         }
@@ -77,12 +80,14 @@ fn run(arguments: Arguments) -> Result<()> {
             let workspace = workspace()?;
             let how = build::Options {
                 quick: options.quick,
+                sign: options.sign.clone(),
                 ..build::Options::default()
             };
             build::build(&workspace, &how)?;
             vm::run(&workspace, &options)
         }
         Command::CheckReproducible(options) => reproducible::check(&top, &options),
+        Command::Keys(options) => keys::make(&workspace()?, &options.output),
         Command::Clean => reproducible::clean(&top),
     }
 }

@@ -37,7 +37,11 @@ pub(crate) fn check(top: &Path, options: &CheckReproducible) -> Result<()> {
         workspace
             .progress
             .note(&format!("build in {}", workspace.shown(&workspace.out)));
-        build::build(&workspace, &build::Options::default())?;
+        let how = build::Options {
+            sign: options.sign.clone(),
+            ..build::Options::default()
+        };
+        build::build(&workspace, &how)?;
         workspaces.push(workspace);
     }
     let mut different = Vec::new();

@@ -2,11 +2,13 @@
 //!
 //! - `uki.rs`: kernel, initial RAM disk and command line in one EFI program
 //! - `esp.rs`: the EFI system partition
+//! - `sign.rs`: signatures for UEFI Secure Boot
 //! - `state.rs`: the state partition
 //! - `gpt.rs`: the partition table
 
 mod esp;
 mod gpt;
+mod sign;
 mod state;
 mod uki;
 
@@ -19,6 +21,7 @@ use uuid::Uuid;
 use crate::files;
 use crate::initrd::Initrd;
 use crate::kernel::Kernel;
+use crate::keys::Keys;
 use crate::packages::{self, Package};
 use crate::recipe::{self, Recipe};
 use crate::root::{Root, Verity};
@@ -28,6 +31,7 @@ const CODE: &[&str] = &[
     include_str!("mod.rs"),
     include_str!("esp.rs"),
     include_str!("gpt.rs"),
+    include_str!("sign.rs"),
     include_str!("state.rs"),
     include_str!("uki.rs"),
 ];
@@ -45,6 +49,21 @@ pub(crate) struct Disk {
     pub(crate) slot: Uuid,
     /// The package of boot loader and stub.
     pub(crate) packages: Vec<Package>,
+}
+
+/// What a disk image is made of.
+#[derive(Debug)]
+pub(crate) struct Parts<'build> {
+    /// The kernel.
+    pub(crate) kernel: &'build Kernel,
+    /// The initial RAM disk.
+    pub(crate) initrd: &'build Initrd,
+    /// What stands in slot A.
+    pub(crate) root: &'build Root,
+    /// What it is signed with, if it is.
+    pub(crate) keys: Option<&'build Keys>,
+    /// Version of the operating system.
+    pub(crate) version: &'build str,
 }
 
 /// The slot's partition GUID: the first half of the root hash, as the Discoverable Partitions Specification has it.
@@ -80,43 +99,44 @@ pub(crate) fn command_line(recipe: &recipe::Disk, verity: &Verity) -> Result<Str
 pub(crate) fn build(
     workspace: &Workspace,
     recipe: &Recipe<recipe::Disk>,
-    kernel: &Kernel,
-    initrd: &Initrd,
-    root: &Root,
-    version: &str,
+    parts: &Parts<'_>,
 ) -> Result<Disk> {
     let content = &recipe.content;
-    let slot = slot_of(&root.verity)?;
-    let command_line = command_line(content, &root.verity)?;
+    let slot = slot_of(&parts.root.verity)?;
+    let command_line = command_line(content, &parts.root.verity)?;
     let packages = packages::exact(workspace, std::slice::from_ref(&content.boot_package))?;
     packages::fetch(workspace, &packages)?;
     let mut step = workspace
         .step("disk")
         .code(CODE)
         .input("recipe", &recipe.text)
-        .input("version", version)
+        .input("version", parts.version)
         .input("epoch", workspace.epoch_seconds.to_string())
         .input("command line", &command_line)
-        .result_of(&kernel.tree)
-        .result_of(&initrd.path);
+        .result_of(&parts.kernel.tree)
+        .result_of(&parts.initrd.path);
     for package in &packages {
         step = step.input("package", &package.sha256);
+    }
+    if let Some(keys) = parts.keys {
+        step = sign::inputs(step, keys)?;
     }
     let result = step.run(|path, running| {
         files::make_directory(path)?;
         let boot = path.join("boot");
         uki::unpack_boot_files(workspace, content, &packages, &boot)?;
         running.busy_with("unified kernel image");
-        let uki = path.join(format!("keelson_{version}.efi"));
-        let parts = uki::Parts {
-            kernel: &kernel.image(),
-            initrd: &initrd.path,
-            command_line: &command_line,
-        };
-        uki::make(workspace, &parts, &kernel.version, version, &boot, &uki)?;
+        let uki = path.join(format!("keelson_{}.efi", parts.version));
+        uki::make(workspace, parts, &command_line, &boot, &uki)?;
+        if let Some(keys) = parts.keys {
+            running.busy_with("signing");
+            for program in [&uki, &boot.join(uki::LOADER)] {
+                sign::sign(workspace, keys, program)?;
+            }
+        }
         running.busy_with("EFI system partition");
         let esp = path.join("esp.img");
-        esp::make(workspace, content, &boot, &uki, &esp)?;
+        esp::make(workspace, content, &boot, &uki, parts.keys, &esp)?;
         running.busy_with("state partition");
         let state = path.join("state.img");
         state::make(content.state_mib * MIB, workspace.epoch_seconds, &state)?;
@@ -124,7 +144,7 @@ pub(crate) fn build(
         write_disk(
             content,
             &esp,
-            &root.image,
+            &parts.root.image,
             &state,
             slot,
             &path.join("keelson.img"),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::Parts;
 use crate::command;
 use crate::files;
 use crate::image::Tree;
@@ -14,16 +15,8 @@ use crate::recipe;
 use crate::root::os_release;
 use crate::workspace::Workspace;
 
-/// What goes into the image.
-#[derive(Debug)]
-pub(crate) struct Parts<'build> {
-    /// The kernel.
-    pub(crate) kernel: &'build Path,
-    /// The initial RAM disk.
-    pub(crate) initrd: &'build Path,
-    /// The kernel command line.
-    pub(crate) command_line: &'build str,
-}
+/// Name of the boot loader in the folder of [`unpack_boot_files`].
+pub(super) const LOADER: &str = "boot_loader";
 
 /// Unpacks boot loader and stub below `to`.
 ///
@@ -54,39 +47,35 @@ pub(crate) fn unpack_boot_files(
         to.join("boot_stub"),
     )
     .context("copying the stub")?;
-    fs::copy(
-        tree.place(recipe.boot_loader.relative())?,
-        to.join("boot_loader"),
-    )
-    .context("copying the boot loader")?;
+    fs::copy(tree.place(recipe.boot_loader.relative())?, to.join(LOADER))
+        .context("copying the boot loader")?;
     Ok(())
 }
 
-/// Makes the unified kernel image at `to` with the stub below `boot`.
+/// Makes the unified kernel image at `to`, not signed, with the stub below `boot`.
 ///
 /// # Errors
 /// When ukify fails.
 pub(crate) fn make(
     workspace: &Workspace,
     parts: &Parts<'_>,
-    kernel_version: &str,
-    version: &str,
+    command_line: &str,
     boot: &Path,
     to: &Path,
 ) -> Result<()> {
     let (line, release) = (boot.join("cmdline"), boot.join("os-release"));
-    files::write_durably(&line, parts.command_line.as_bytes())?;
-    files::write_durably(&release, os_release(version).as_bytes())?;
+    files::write_durably(&line, command_line.as_bytes())?;
+    files::write_durably(&release, os_release(parts.version).as_bytes())?;
     let mut ukify = Command::new("ukify");
     ukify
         .env("SOURCE_DATE_EPOCH", workspace.epoch_seconds.to_string())
         .arg("build");
-    ukify.arg(format!("--linux={}", parts.kernel.display()));
-    ukify.arg(format!("--initrd={}", parts.initrd.display()));
+    ukify.arg(format!("--linux={}", parts.kernel.image().display()));
+    ukify.arg(format!("--initrd={}", parts.initrd.path.display()));
     ukify.arg(format!("--cmdline=@{}", line.display()));
     ukify.arg(format!("--os-release=@{}", release.display()));
     ukify.arg(format!("--stub={}", boot.join("boot_stub").display()));
-    ukify.arg(format!("--uname={kernel_version}"));
+    ukify.arg(format!("--uname={}", parts.kernel.version));
     ukify.arg(format!("--output={}", to.display()));
     command::run(&mut ukify).context("making the unified kernel image")?;
     Ok(())

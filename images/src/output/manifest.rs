@@ -15,6 +15,8 @@ struct Manifest<'build> {
     kernel: KernelEntry<'build>,
     root: RootEntry<'build>,
     command_line: &'build str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<SignedEntry<'build>>,
     outputs: &'build [Output],
     images: Vec<ImageEntry<'build>>,
 }
@@ -31,6 +33,15 @@ struct RootEntry<'build> {
     hash_offset_bytes: u64,
     size_bytes: u64,
     slot_uuid: String,
+}
+
+/// What a build is signed with; one that is not signed has no such entry.
+#[derive(Serialize)]
+struct SignedEntry<'build> {
+    /// SHA-256 of db's certificate, as the firmware lists it.
+    certificate_sha256: &'build str,
+    /// SHA-256 of the release key's SubjectPublicKeyInfo.
+    release_key_sha256: &'build str,
 }
 
 #[derive(Serialize)]
@@ -98,6 +109,10 @@ pub(crate) fn text(
             slot_uuid: built.disk.slot.to_string(),
         },
         command_line: &built.disk.command_line,
+        signed: built.keys.map(|keys| SignedEntry {
+            certificate_sha256: &keys.db_sha256,
+            release_key_sha256: &keys.release_sha256,
+        }),
         outputs,
         images,
     };

@@ -19,6 +19,7 @@ use crate::files;
 use crate::image::Image;
 use crate::initrd::Initrd;
 use crate::kernel::Kernel;
+use crate::keys::Keys;
 use crate::progress::megabytes;
 use crate::root::Root;
 use crate::workspace::Workspace;
@@ -38,6 +39,8 @@ pub(crate) struct Built<'build> {
     pub(crate) root: &'build Root,
     /// The disk image.
     pub(crate) disk: &'build Disk,
+    /// What it was signed with, if it was.
+    pub(crate) keys: Option<&'build Keys>,
 }
 
 /// One file of the outputs.

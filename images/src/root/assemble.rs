@@ -51,6 +51,10 @@ pub(crate) fn assemble(workspace: &Workspace, parts: &Parts<'_>, root: &Path) ->
         0,
         0,
     )?;
+    if let Some(key) = parts.release_key {
+        let path = format!("{HOME}/release-keys/release.pem");
+        tree.file(&path, &mut key.as_bytes(), 0o644, 0, 0)?;
+    }
     image::files(&tree, &recipe.files, parts.folder)?;
     for program in &recipe.programs {
         image::program(

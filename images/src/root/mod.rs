@@ -80,6 +80,8 @@ pub(crate) struct Parts<'build> {
     pub(crate) programs: &'build Programs,
     /// Packages of which single files are taken.
     pub(crate) packages: Vec<Package>,
+    /// The key that releases are signed with, PEM; in signed builds only.
+    pub(crate) release_key: Option<&'build str>,
     /// Version of the operating system.
     pub(crate) version: &'build str,
 }
@@ -123,6 +125,9 @@ pub(crate) fn build(
     }
     for source in image::sources(&recipe.content.files, parts.folder) {
         step = step.file(&source)?;
+    }
+    if let Some(key) = parts.release_key {
+        step = step.input("release key", key);
     }
     for program in &recipe.content.programs {
         step = step.file(&parts.programs.path(&program.name, program.profile)?)?;

@@ -19,6 +19,8 @@ use crate::files;
 use crate::workspace::Workspace;
 
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The same with Secure Boot, which lets only code in system management mode write its variables.
+const SECURE_FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// Boots the image that was built; only comes back when QEMU could not be started.
@@ -29,7 +31,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Run) -> Result<()> {
     let folder = workspace.out.join("run");
     files::make_directory(&folder)?;
     let disk = disk(workspace, &folder, options)?;
-    let variables = folder.join("firmware-variables.fd");
+    let secure = options.sign.is_some();
+    let variables = folder.join(if secure {
+        "firmware-variables-secure.fd"
+    } else {
+        "firmware-variables.fd"
+    });
     if options.fresh || !variables.exists() {
         files::replace_durably(&variables, |temporary| {
             fs::copy(FIRMWARE_VARIABLES, temporary)
@@ -40,14 +47,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Run) -> Result<()> {
     let accelerated = acceleration::works(workspace, &folder)?;
     let seed = seed::prepare(workspace, &folder, options)?;
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-machine", "q35"])
+    qemu.args(["-machine", if secure { "q35,smm=on" } else { "q35" }])
         .args(acceleration::arguments(accelerated));
     qemu.arg("-smp")
         .arg(options.cpus.to_string())
         .arg("-m")
         .arg(&options.memory);
+    let firmware = if secure { SECURE_FIRMWARE } else { FIRMWARE };
     qemu.arg("-drive")
-        .arg(format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"));
+        .arg(format!("if=pflash,format=raw,readonly=on,file={firmware}"));
+    if secure {
+        qemu.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    }
     qemu.arg("-drive")
         .arg(format!("if=pflash,format=raw,file={}", variables.display()));
     qemu.arg("-drive")
