@@ -119,7 +119,7 @@ fn run_tests(
     }
     // After a failure they may be what explains it.
     let shared: &[&str] = if report.is_clean() {
-        &["_booted", "_observed"]
+        &["_booted", "_observed", "_enrolled"]
     } else {
         &[]
     };

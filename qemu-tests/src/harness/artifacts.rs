@@ -40,6 +40,11 @@ impl Artifacts {
         self.dir.join("keelson.img")
     }
 
+    /// What the build consists of.
+    pub fn manifest(&self) -> PathBuf {
+        self.dir.join("manifest.json")
+    }
+
     /// The kernel, for boots without firmware.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join("vmlinuz")

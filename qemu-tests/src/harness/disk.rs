@@ -101,6 +101,17 @@ pub fn partition(raw: &Path, name: &str) -> Result<Partition> {
     })
 }
 
+/// Copies a partition of a raw image to a file of its own, as large as it is.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn extract_whole(raw: &Path, partition: Partition, to: &Path) -> Result<()> {
+    extract(raw, partition, to)?;
+    let file = OpenOptions::new().write(true).open(to);
+    file.and_then(|file| file.set_len(partition.size_bytes))
+        .with_context(|| format!("writing {}", to.display()))
+}
+
 /// Copies a partition of a raw image to a file of its own, without the zeros at its end.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::harness::accel::Accel;
 use crate::harness::artifacts::Artifacts;
-use crate::harness::machine::{Machine, Network};
+use crate::harness::machine::{Boot, FIRMWARE_VARIABLES, Machine, Network};
 use crate::harness::observer::Observer;
 use crate::harness::snapshot::Snapshot;
 use crate::harness::ssh::{Key, Ssh};
@@ -21,8 +21,11 @@ pub const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 /// How long all services may take to settle after that.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// What the kernel says when a CPU's timer has stopped.
-const LOST_TIMER: &str = "rcu_preempt kthread timer wakeup didn't happen";
+/// What the kernel says when a CPU's timer has stopped, and when it finds none because the host was too busy to run it.
+const LOST_TIMERS: [&str; 2] = [
+    "rcu_preempt kthread timer wakeup didn't happen",
+    "8254 timer not connected to IO-APIC",
+];
 
 /// What every test is given.
 pub struct Lab {
@@ -42,6 +45,7 @@ pub struct Lab {
     booted: Option<Result<Snapshot, String>>,
     observed: Option<Result<Snapshot, String>>,
     usual_boot: Option<Duration>,
+    enrolled: Option<Result<PathBuf, String>>,
 }
 
 impl Lab {
@@ -65,6 +69,7 @@ impl Lab {
             booted: None,
             observed: None,
             usual_boot: None,
+            enrolled: None,
         })
     }
 
@@ -124,10 +129,26 @@ impl Lab {
         self.boot_until(machine, &self.dir, |vm| self.ssh(vm))
     }
 
+    /// Starts `machine` and waits until its console has said `word`.
+    ///
+    /// # Errors
+    /// As [`Vm::start`], when the kernel panics, or at [`BOOT_DEADLINE`].
+    pub fn boot_to(&self, machine: &Machine, word: &str) -> Result<Vm> {
+        let (vm, ()) = self.boot_until(machine, &self.dir, |vm| {
+            let ends = [word, "Kernel panic"];
+            match vm.serial.wait_for_any(&ends, BOOT_DEADLINE)? {
+                0 => Ok(()),
+                _ => Err(anyhow!("the kernel panics:\n{}", vm.serial.tail())),
+            }
+        })?;
+        Ok(vm)
+    }
+
     /// Starts `machine` with its logs in `dir` and waits as `wait` does.
     ///
     /// Once in some hundred boots QEMU's translator loses the timer of a CPU (seen with 10.0, in the kernel's first second):
-    /// nothing wakes up on that CPU any more, as the kernel's RCU says itself. That is no word about Keelson: said, and tried once more.
+    /// nothing wakes up on that CPU any more, as the kernel's RCU says itself; on a machine with far more to do than it can, it also
+    /// starves the timer that the kernel tries out first of all. That is no word about Keelson: said, and tried once more.
     fn boot_until<T>(
         &self,
         machine: &Machine,
@@ -137,7 +158,7 @@ impl Lab {
         let vm = Vm::start(machine, self.accel, dir)?;
         match wait(&vm) {
             Ok(there) => return Ok((vm, there)),
-            Err(_) if self.accel == Accel::Tcg && vm.serial.text().contains(LOST_TIMER) => {}
+            Err(_) if self.accel == Accel::Tcg && lost_its_timer(&vm) => {}
             Err(error) => return Err(error),
         }
         println!("    the emulator lost the timer of a CPU; the machine is started again");
@@ -204,6 +225,55 @@ impl Lab {
         })
     }
 
+    /// The image signed for Secure Boot.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn signed(&self) -> Result<Artifacts> {
+        Artifacts::open(&self.out.join("signed"))
+    }
+
+    /// The folder of the keys that it is signed with, which are for tests only.
+    pub fn signing_keys(&self) -> PathBuf {
+        self.out.join("test-keys")
+    }
+
+    /// Firmware variables in which those keys are enrolled, by the first boot of the signed image. Made once for all tests; each
+    /// machine needs a copy of its own.
+    ///
+    /// # Errors
+    /// When the keys are not enrolled.
+    pub fn enrolled(&mut self) -> Result<PathBuf> {
+        if self.enrolled.is_none() {
+            let tried = self.enrol();
+            self.enrolled = Some(tried.map_err(|error| format!("{error:#}")));
+        }
+        match &self.enrolled {
+            Some(Ok(variables)) => Ok(variables.clone()),
+            Some(Err(why)) => Err(anyhow!("the keys were not enrolled: {why}")),
+            None => Err(anyhow!("there are no firmware variables")),
+        }
+    }
+
+    fn enrol(&self) -> Result<PathBuf> {
+        let dir = empty_dir(&self.out.join("tests/_enrolled"))?;
+        let variables = dir.join("variables");
+        fs::copy(FIRMWARE_VARIABLES, &variables).context("copying the firmware's variables")?;
+        let overlay = disk::overlay(&self.signed()?.disk(), "raw", &dir.join("disk.qcow2"))?;
+        let boot = Boot::SecureUefi {
+            variables: variables.clone(),
+        };
+        let mut machine = Machine::new(boot).with_disk(&overlay);
+        machine.network = Network::None;
+        machine.reboots = false;
+        let mut vm = Vm::start(&machine, self.accel, &dir)?;
+        vm.serial
+            .wait_for("Enrolling secure boot keys", BOOT_DEADLINE)?;
+        vm.serial.wait_for("successfully enrolled", BOOT_DEADLINE)?;
+        vm.wait_off(BOOT_DEADLINE)?;
+        Ok(variables)
+    }
+
     /// What the console of the observed machine said during its boot.
     ///
     /// # Errors
@@ -250,6 +320,11 @@ impl Lab {
         drop(ssh);
         Snapshot::take(vm, machine, dir)
     }
+}
+
+fn lost_its_timer(vm: &Vm) -> bool {
+    let text = vm.serial.text();
+    LOST_TIMERS.iter().any(|words| text.contains(words))
 }
 
 fn usable(snapshot: Option<&Result<Snapshot, String>>) -> Result<&Snapshot> {

@@ -11,6 +11,8 @@ pub const PAGE_URL: &str = "http://10.0.2.100/";
 
 /// Firmware code and the template of its variables (Debian's ovmf).
 const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The same with Secure Boot; its variables are written in system management mode only.
+const SECURE_FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 /// Each machine gets a copy of its own.
 pub(crate) const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
@@ -19,6 +21,11 @@ pub(crate) const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 pub enum Boot {
     /// UEFI firmware, from the first disk.
     Uefi,
+    /// The same with Secure Boot, its variables kept in a file.
+    SecureUefi {
+        /// The file: a copy of the template at first, in which no keys are enrolled.
+        variables: PathBuf,
+    },
     /// QEMU loads the kernel itself.
     Kernel {
         /// Kernel image.
@@ -158,7 +165,7 @@ impl Machine {
             "-display",
             "none",
             "-machine",
-            "q35",
+            self.platform(),
         ]);
         args.add(&accel.options());
         args.add(&[
@@ -175,7 +182,7 @@ impl Machine {
         args.add(&["-mon", "chardev=qmp,mode=control"]);
         self.add_boot(&mut args, dir);
         for (index, disk) in self.disks.iter().enumerate() {
-            let boots = index == 0 && matches!(self.boot, Boot::Uefi);
+            let boots = index == 0 && !matches!(self.boot, Boot::Kernel { .. });
             add_disk(&mut args, index, disk, boots);
         }
         self.add_network(&mut args);
@@ -204,18 +211,21 @@ impl Machine {
         args.0
     }
 
+    fn platform(&self) -> &'static str {
+        match self.boot {
+            Boot::SecureUefi { .. } => "q35,smm=on",
+            Boot::Uefi | Boot::Kernel { .. } => "q35",
+        }
+    }
+
     fn add_boot(&self, args: &mut Arguments, dir: &Path) {
         match &self.boot {
             Boot::Uefi => {
-                args.add(&[
-                    "-drive",
-                    &format!("if=pflash,format=raw,readonly=on,file={FIRMWARE_CODE}"),
-                ]);
-                let variables = dir.join("firmware-variables");
-                args.add(&[
-                    "-drive",
-                    &format!("if=pflash,format=raw,file={}", escape(&variables)),
-                ]);
+                add_firmware(args, FIRMWARE_CODE, &dir.join("firmware-variables"));
+            }
+            Boot::SecureUefi { variables } => {
+                add_firmware(args, SECURE_FIRMWARE_CODE, variables);
+                args.add(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
             }
             Boot::Kernel {
                 kernel,
@@ -268,6 +278,17 @@ impl Arguments {
     fn add(&mut self, words: &[&str]) {
         self.0.extend(words.iter().map(OsString::from));
     }
+}
+
+fn add_firmware(args: &mut Arguments, code: &str, variables: &Path) {
+    args.add(&[
+        "-drive",
+        &format!("if=pflash,format=raw,readonly=on,file={code}"),
+    ]);
+    args.add(&[
+        "-drive",
+        &format!("if=pflash,format=raw,file={}", escape(variables)),
+    ]);
 }
 
 fn add_disk(args: &mut Arguments, index: usize, disk: &Disk, boots: bool) {
@@ -329,6 +350,21 @@ mod tests {
         machine.network = Network::None;
         let line = line(&machine);
         assert!(line.contains("-nic none") && !line.contains("virtio-net"));
+    }
+
+    #[test]
+    fn secure_boot_keeps_its_variables_in_system_management_mode() {
+        let variables = "/v".into();
+        let line = line(&Machine::new(Boot::SecureUefi { variables }).with_disk(Path::new("/a")));
+        for part in [
+            "q35,smm=on",
+            "secboot.fd",
+            "file=/v",
+            "value=on",
+            "bootindex=1",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
     }
 
     #[test]

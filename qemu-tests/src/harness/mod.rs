@@ -7,6 +7,7 @@
 //! * [`definition`]: the service.yml files in the source tree
 //! * [`disk`]: overlays, and what tests do to disks behind a machine's back
 //! * [`docker`]: images made on the spot, and `docker` over SSH
+//! * [`esp`]: files of the EFI system partition
 //! * [`http`]: one request, one answer
 //! * [`lab`]: what every test is given
 //! * [`machine`]: the description of a machine, turned into QEMU's command line
@@ -31,6 +32,7 @@ pub mod console;
 pub mod definition;
 pub mod disk;
 pub mod docker;
+pub mod esp;
 pub mod http;
 pub mod lab;
 pub mod machine;

@@ -12,6 +12,7 @@
 //! * [`networks`]: machines with cables between them
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
+//! * [`secure_boot`]: signed images
 //! * [`services`]: what system services are and may do
 //! * [`storage`]: disks that a configuration asks for
 //! * [`system_containers`]: containers that clients of Docker's API make
@@ -32,6 +33,7 @@ pub mod independence;
 pub mod networks;
 pub mod power;
 pub mod power_cut;
+pub mod secure_boot;
 pub mod services;
 pub mod storage;
 pub mod system_containers;
@@ -93,6 +95,12 @@ pub fn all() -> Vec<Test> {
             disks_are_parted_formatted_and_mounted_where_people_and_applications_see_them;
         networks:
             two_machines_are_joined_by_bonds_vlans_and_tunnels_and_let_in_what_is_said;
+        secure_boot:
+            a_signed_image_enrols_its_keys_and_runs_docker_under_secure_boot
+            nothing_but_what_was_signed_is_started_under_secure_boot
+            arguments_that_nobody_signed_do_not_choose_another_root
+            one_flipped_bit_in_the_os_slot_is_refused_under_secure_boot_too
+            tools_of_others_find_nothing_wrong_with_a_signed_image;
         services:
             pid_1_is_keelson_init
             the_test_image_has_the_shipped_services_and_its_own_only
