@@ -26,6 +26,8 @@ Usage: keelson-image [--store DIR] [--registries FILE].. [--certificates FILE|DI
   stat --root DIR PATH
   export --root DIR               a tar archive of all of it
   exchange                        questions to services that speak HTTP, JSON lines, on standard input
+  read SOURCE [--user UID]        documents and content of SOURCE (HOST/REPOSITORY, URL or directory of an image layout); questions,
+                                  JSON lines, on standard input; as user UID once it knows whom to ask
 
 What is printed are JSON lines as Docker's API has them.";
 
@@ -79,6 +81,7 @@ pub(crate) enum Command {
     },
     /// Questions over HTTP.
     Exchange,
+    Read(Read),
     /// Not for people: a layer on standard input is unpacked into a directory that the process is shut into.
     Unpack {
         directory: PathBuf,
@@ -91,6 +94,14 @@ pub(crate) struct Pull {
     pub(crate) platform: Option<String>,
     /// Credentials come on standard input.
     pub(crate) auth: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// A repository or an image layout.
+    pub(crate) source: String,
+    /// Who asks the network.
+    pub(crate) user: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +140,7 @@ struct Given {
     platform: Option<String>,
     message: Option<String>,
     author: Option<String>,
+    user: Option<u32>,
     changes: Vec<String>,
     flags: Vec<String>,
 }
@@ -161,6 +173,7 @@ impl Request {
                 Long("platform") => given.platform = Some(parser.value()?.string()?),
                 Long("message") => given.message = Some(parser.value()?.string()?),
                 Long("author") => given.author = Some(parser.value()?.string()?),
+                Long("user") => given.user = Some(parser.value()?.parse()?),
                 Long("change") => given.changes.push(parser.value()?.string()?),
                 Long(flag @ ("auth" | "force" | "all" | "no-overwrite-dir-non-dir")) => {
                     given.flags.push(flag.to_owned());
@@ -234,6 +247,10 @@ impl Given {
             },
             "export" => Command::Export { root: self.root()? },
             "exchange" => Command::Exchange,
+            "read" => Command::Read(Read {
+                source: self.word("SOURCE")?,
+                user: self.user.take(),
+            }),
             "unpack" => Command::Unpack {
                 directory: self.word("DIR")?.into(),
             },
@@ -268,6 +285,7 @@ impl Given {
             ("--platform", self.platform.is_some()),
             ("--message", self.message.is_some()),
             ("--author", self.author.is_some()),
+            ("--user", self.user.is_some()),
             ("--change", !self.changes.is_empty()),
         ];
         let flag = self.flags.first().map(|flag| format!("--{flag}"));
@@ -309,6 +327,9 @@ mod tests {
             ("tag a b --root /x", "does not take --root"),
             ("copy-in /a", "--root DIR is missing"),
             ("--sture /s load", "--sture"),
+            ("read", "SOURCE is missing"),
+            ("read a --user me", "me"),
+            ("pull a --user 1", "does not take --user"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");

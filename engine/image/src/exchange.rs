@@ -96,6 +96,24 @@ pub(crate) fn exchange(request: &Request) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An agent that fetches what may be long: each answer may take its time as long as something comes.
+pub(crate) fn downloads(pem: &[u8], https_only: bool) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(MAX_REDIRECTS)
+        .https_only(https_only)
+        .user_agent(concat!("keelson/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(WHOLE_TIMEOUT))
+        .timeout_recv_body(Some(2 * WHOLE_TIMEOUT))
+        .tls_config(
+            TlsConfig::builder()
+                .root_certs(RootCerts::new_with_certs(&authorities(pem)))
+                .build(),
+        );
+    config.build().new_agent()
+}
+
 fn ask(agent: &Agent, question: &Question) -> anyhow::Result<Answer> {
     let mut request = http::Request::builder()
         .method(question.method.as_str())

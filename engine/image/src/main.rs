@@ -5,7 +5,7 @@
 //! - [`registry`]: the OCI distribution protocol; [`access`]: where images may be had; [`pull`]: an image from a registry into the store
 //! - [`unpack`]: layers, in a process that is shut in
 //! - [`archive`]: images and files as tar archives; [`change`]: names, removal, cleaning up
-//! - [`exchange`]: questions to services that speak HTTP, for other programs
+//! - [`exchange`]: questions to services that speak HTTP, for other programs; [`source`]: documents and content of one repository
 //! - [`progress`]: what is printed; [`failpoint`]: where tests let it die
 
 mod access;
@@ -20,6 +20,7 @@ mod failure;
 mod progress;
 mod pull;
 mod registry;
+mod source;
 mod unpack;
 
 use arguments::{Command, Request};
@@ -58,6 +59,7 @@ fn run(request: &Request, progress: &Progress) -> anyhow::Result<()> {
         Command::Stat { root, path } => return archive::copy::stat(root, path),
         Command::Export { root } => return archive::copy::export(root),
         Command::Exchange => return exchange::exchange(request),
+        Command::Read(read) => return source::serve(request, read),
         _ => {}
     }
     unpack::confine::confine(unpack::confine::STORE)?;

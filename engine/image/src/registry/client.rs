@@ -139,6 +139,56 @@ impl Remote {
         })
     }
 
+    /// A blob from a byte on, up to another one (exclusive); gives its content, and how long that is when the registry tells.
+    ///
+    /// # Errors
+    /// When there is none, or the registry could not be reached.
+    pub(crate) fn range(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        end: Option<u64>,
+    ) -> anyhow::Result<(impl Read + use<>, Option<u64>)> {
+        let last = end.map(|end| end.saturating_sub(1).to_string());
+        let range = format!("bytes={offset}-{}", last.unwrap_or_default());
+        let headers: &[(&str, &str)] = match (offset, end) {
+            (0, None) => &[],
+            _ => &[("Range", &range)],
+        };
+        let response = self.get(&format!("blobs/{digest}"), headers)?;
+        self.refuse(&response, digest.as_str())?;
+        let before = match response.status().as_u16() {
+            206 => 0,
+            _ => offset,
+        };
+        let length = header(&response, "content-length").parse::<u64>().ok();
+        let mut reader = response.into_body().into_reader();
+        // A registry that gives all of it.
+        let passed = io::copy(&mut reader.by_ref().take(before), &mut io::sink())?;
+        if passed < before {
+            bail!("the blob {digest} ends before byte {offset}");
+        }
+        Ok((reader, length.map(|length| length.saturating_sub(before))))
+    }
+
+    /// The tags of the repository (OCI distribution specification, "Listing Tags").
+    ///
+    /// # Errors
+    /// When the registry could not be reached, or answers with something else.
+    pub(crate) fn tags(&self) -> anyhow::Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Tags {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let mut response = self.get("tags/list", &[])?;
+        self.refuse(&response, "its tags")?;
+        let reader = response.body_mut().as_reader();
+        let tags: Tags = serde_json::from_reader(reader.take(DOCUMENT_MAX_BYTES))
+            .with_context(|| format!("read the tags of {}", self.repository))?;
+        Ok(tags.tags.unwrap_or_default())
+    }
+
     /// Begins to fetch a blob at a byte; gives its content and where that really begins.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod disturbed;
 mod pulls;
+mod read;
 mod server;
 mod store;
 mod tokens;
