@@ -46,6 +46,9 @@ pub(crate) enum Top {
     /// The machine's network.
     #[command(subcommand)]
     Network(Network),
+    /// The operating system: its versions on the disk, and those that there are.
+    #[command(subcommand)]
+    Os(Os),
     /// What runs, what failed and why, how long each service took to start.
     Status,
     /// Where the time of this boot went.
@@ -150,6 +153,45 @@ pub(crate) enum Network {
     },
     /// Keeps what `apply --confirm` tries out.
     Confirm,
+}
+
+/// `keelson os ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Os {
+    /// Which version runs, which is started next, and how each stands.
+    Status,
+    /// The versions that a source has.
+    List(Source),
+    /// Whether a source recommends a newer version.
+    Check(Source),
+    /// Fetches another version into the other slot; it is started next, and has to show that it is good.
+    Upgrade {
+        #[command(flatten)]
+        source: Source,
+        /// This version, also an older one.
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
+        /// Starts it at once.
+        #[arg(long)]
+        reboot: bool,
+    },
+    /// Has the version in the other slot started next.
+    Rollback {
+        /// Starts it at once.
+        #[arg(long)]
+        reboot: bool,
+    },
+    /// What happened: from what to what, when, and why.
+    History,
+}
+
+/// Where releases come from.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// HOST/REPOSITORY[:TAG|@DIGEST], or an OCI image layout: https://HOST/PATH[#TAG], /mnt/PATH[#TAG]. The configured source
+    /// (keelson.upgrade.source) when there is none.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
 }
 
 /// `keelson service ...`.
@@ -283,6 +325,8 @@ pub(crate) enum Command {
     Config(Config),
     /// About the network.
     Network(Network),
+    /// About the operating system.
+    Os(Os),
     /// About the image of a service: its name, and what is done.
     Image(&'static str, OtherImage),
     /// `status`
@@ -306,6 +350,7 @@ impl From<Top> for Command {
             Top::Engine(command) => Command::Image("docker", command),
             Top::Config(command) => Command::Config(command),
             Top::Network(command) => Command::Network(command),
+            Top::Os(command) => Command::Os(command),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
             Top::Reboot => Command::Power(Action::Reboot),

@@ -7,10 +7,11 @@
 //! - [`service`]: everything about services, and the images of two of them: console and user engine
 //! - [`config`]: the machine's configuration
 //! - [`network`]: links and addresses
+//! - [`os`]: versions of the operating system
 //! - [`status`]: the whole system at a glance
 //! - [`boot`]: the time line, as bars or as an SVG picture
 //! - [`power`]: `reboot`, `poweroff`, `halt`, also under their classic names
-//! - [`client`]: HTTP over a Unix socket
+//! - [`client`]: requests to the engine
 //! - [`output`]: standard output; tables, durations, sizes
 //! - [`failure`]: what can go wrong, and the exit status of each
 
@@ -20,6 +21,7 @@ mod client;
 mod config;
 mod failure;
 mod network;
+mod os;
 mod output;
 mod power;
 mod service;
@@ -72,6 +74,7 @@ fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
         Command::Image(service, switch) => service::switch::run(service, switch, output),
         Command::Config(command) => config::run(command, output),
         Command::Network(command) => network::run(command, output),
+        Command::Os(command) => os::run(command, output),
         Command::Status => status::run(output),
         Command::Boot { svg } => boot::run(svg, output),
         Command::Power(action) => power::run(action, output),

@@ -46,6 +46,8 @@ pub const ONCE_SCRIPTS: &str = "once";
 pub const NETWORK_FILE: &str = "network/config.json";
 /// What the system engine's pulls know of registries.
 pub const REGISTRIES_FILE: &str = "registries.yml";
+/// Where releases of the operating system come from.
+pub const UPGRADE_FILE: &str = "upgrade/settings.json";
 /// A proxy for the system engine's pulls: variables, one a line.
 pub const PROXY_FILE: &str = "proxy.env";
 /// Directory of what the time service reads beside what DHCP says (chrony.conf(5), `sourcedir`).

@@ -20,6 +20,7 @@ pub mod api;
 pub mod boot;
 pub mod changes;
 pub mod choices;
+pub mod client;
 pub mod clock;
 pub mod compose;
 pub mod console;

@@ -32,6 +32,8 @@ pub struct Message {
     pub power: Option<String>,
     /// `X_KEELSON_CONFIGURE=1`.
     pub configure: bool,
+    /// `X_KEELSON_HEALTHY=1`.
+    pub healthy: bool,
 }
 
 impl Message {
@@ -52,6 +54,7 @@ impl Message {
                 ("X_KEELSON_HOSTNAME", _) => message.hostname = Some(value.to_owned()),
                 ("X_KEELSON_POWER", _) => message.power = Some(value.to_owned()),
                 ("X_KEELSON_CONFIGURE", "1") => message.configure = true,
+                ("X_KEELSON_HEALTHY", "1") => message.healthy = true,
                 _ => {}
             }
         }

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     CheckReproducible(CheckReproducible),
     /// Make the keys that builds are signed with, or what a set of them lacks.
     Keys(Keys),
+    /// Make a signed release from a built image, for `keelson os upgrade`; `release --help` shows its options.
+    Release(Release),
     /// Remove what builds and runs left in out/, except the tool root and downloads.
     Clean,
 }
@@ -46,6 +48,9 @@ pub(crate) struct Build {
     /// Sign for UEFI Secure Boot with the keys in this folder (see `keys`).
     #[arg(long, value_name = "FOLDER")]
     pub(crate) sign: Option<PathBuf>,
+    /// The version of the operating system instead of the sources' own.
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub(crate) version: Option<String>,
 }
 
 /// Options of `keys`.
@@ -54,6 +59,30 @@ pub(crate) struct Keys {
     /// Folder of the set.
     #[arg(long, default_value = "out/keys", value_name = "FOLDER")]
     pub(crate) output: PathBuf,
+}
+
+/// What may be a version: boot entries and tags of releases are named after it.
+fn version(text: &str) -> Result<String, String> {
+    let is_version = text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_digit())
+        && text
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || ".-~".contains(letter));
+    match is_version {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a digit, then letters, digits, `.`, `-`, `~`; at most 64 characters".to_owned())
+        }
+    }
+}
+
+/// Options of `release`.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Release {
+    /// They are keelson-release's.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) options: Vec<String>,
 }
 
 /// Options of `run`.

@@ -53,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) services: Vec<PathBuf>,
     /// Folder of the keys that the image is signed with.
     pub(crate) sign: Option<PathBuf>,
+    /// Version of the operating system instead of the workspace's.
+    pub(crate) version: Option<String>,
 }
 
 /// Builds everything and puts it into the workspace's output folder.
@@ -65,6 +67,7 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
     let keys = keys
         .map(|folder| Keys::open(workspace, folder))
         .transpose()?;
+    let version = options.version.as_deref().unwrap_or(VERSION);
     let folders = service_folders(&workspace.top, &options.services)?;
     let recipes = Recipes::load(&workspace.top, &folders)?;
     if options.update || !workspace.apt.join("lists.complete").exists() {
@@ -97,7 +100,7 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         programs: &programs,
         packages: Vec::new(),
         release_key: keys.as_ref().map(|keys| keys.release.as_str()),
-        version: VERSION,
+        version,
     };
     let root = root::build(workspace, &recipes.root, parts)?;
     let parts = disk::Parts {
@@ -105,11 +108,11 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         initrd: &initrd,
         root: &root,
         keys: keys.as_ref(),
-        version: VERSION,
+        version,
     };
     let disk = disk::build(workspace, &recipes.disk, &parts)?;
     let built = output::Built {
-        version: VERSION,
+        version,
         kernel: &kernel,
         images: &images,
         initrd: &initrd,

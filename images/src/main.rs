@@ -73,6 +73,7 @@ fn run(arguments: Arguments) -> Result<()> {
                 quick: options.quick,
                 services: options.services,
                 sign: options.sign,
+                version: options.version,
             };
             build::build(&workspace, &how)
         }
@@ -88,6 +89,9 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Command::CheckReproducible(options) => reproducible::check(&top, &options),
         Command::Keys(options) => keys::make(&workspace()?, &options.output),
+        Command::Release(release) => {
+            programs::run_tool("keelson-upgrade", "keelson-release", &release.options)
+        }
         Command::Clean => reproducible::clean(&top),
     }
 }

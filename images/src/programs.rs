@@ -23,6 +23,28 @@ pub(crate) struct Programs {
     binaries: BTreeMap<(Profile, String), PathBuf>,
 }
 
+/// Runs a program of the workspace on the build machine; built first where it is not up to date.
+///
+/// # Errors
+/// When it cannot be built or fails; it has said why.
+pub(crate) fn run_tool(package: &str, name: &str, arguments: &[String]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "--profile",
+        "tool",
+        "-p",
+        package,
+    ]);
+    let status = cargo.args(["--bin", name, "--"]).args(arguments).status();
+    match status.context("starting cargo")?.success() {
+        true => Ok(()),
+        false => bail!("{name} failed"),
+    }
+}
+
 impl Programs {
     /// Builds the programs `wanted`; cargo itself knows what is up to date.
     ///

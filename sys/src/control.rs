@@ -154,6 +154,8 @@ pub enum ToInit {
     Ready,
     /// The services of the `user` slice are up, or will not be: what was hurried for their sake goes on as always.
     UserSettled,
+    /// This boot is good: nothing has to be done about its having been a trial.
+    Healthy,
     /// The answer to [`ToEngine::Shutdown`].
     Stopped,
 }
@@ -280,6 +282,7 @@ impl ToInit {
             Self::Hostname { name } => object("hostname").text("name", name),
             Self::Ready => object("ready"),
             Self::UserSettled => object("user-settled"),
+            Self::Healthy => object("healthy"),
             Self::Stopped => object("stopped"),
         }
         .encode()
@@ -310,6 +313,7 @@ impl ToInit {
             },
             "ready" => Self::Ready,
             "user-settled" => Self::UserSettled,
+            "healthy" => Self::Healthy,
             "stopped" => Self::Stopped,
             _ => return Err(Malformed::Type(kind)),
         };

@@ -9,7 +9,7 @@
 //! - [`commands`] for `runcmd` and `bootcmd`
 //! - [`system`] for the machine's own settings, [`ssh`] for sshd's, [`rancher_docker`] for RancherOS' Docker
 //! - [`proxy`] for a proxy on the way to the world
-//! - [`registries`] for where images come from
+//! - [`registries`] for where images come from, [`upgrade`] for where the operating system does
 //! - [`rsyslog`] for servers that the log is sent to, as a service
 //! - [`kernel`] for kernel modules and parameters, as services
 //! - [`storage`] for disks, file systems, swap and mounts, as a service
@@ -34,6 +34,7 @@ mod services;
 mod ssh;
 pub mod storage;
 mod system;
+mod upgrade;
 mod user_settings;
 mod users;
 
@@ -49,6 +50,7 @@ pub use registries::{Registries, Registry};
 pub use services::{ServiceFile, Services};
 pub use ssh::{HostKey, KINDS as HOST_KEY_KINDS, Ssh};
 pub use system::{CaCertificates, Ntp, System};
+pub use upgrade::Upgrade;
 pub use users::{DefaultUser, User, UserEntry, UserPassword};
 
 use crate::diagnostic::Diagnostics;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
 use super::files::unpack_gzip;
-use super::{Proxy, Registries};
+use super::{Proxy, Registries, Upgrade};
 use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Diagnostics;
 use crate::names;
@@ -32,6 +32,8 @@ pub struct System {
     pub sysctls: Vec<(String, String)>,
     /// Kernel modules with their parameters.
     pub modules: Vec<String>,
+    /// Where releases of the operating system come from.
+    pub upgrade: Upgrade,
     /// A proxy on the way to the world.
     pub proxy: Proxy,
     /// Where images come from.
@@ -76,6 +78,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> System {
         system.ca_certificates = ca_certificates(node, diagnostics);
     }
     system.resolver = resolver(top, diagnostics);
+    system.upgrade = super::upgrade::parse(top, diagnostics);
     system.proxy = super::proxy::parse(top, diagnostics);
     if let Some(node) = top.get("random_seed") {
         system.random_seed = random_seed(node, diagnostics);

@@ -63,6 +63,8 @@ words! {
         Poweroff = "poweroff",
         /// `X_KEELSON_CONFIGURE=1`: services with the label `io.rancher.os.reloadconfig` start anew.
         Configure = "configure",
+        /// `X_KEELSON_HEALTHY=1`: this boot is good.
+        Healthy = "healthy",
     }
 }
 

@@ -38,6 +38,9 @@ impl Engine {
         if message.configure {
             self.asked_to_configure(name);
         }
+        if message.healthy {
+            self.said_healthy(name);
+        }
     }
 
     fn asked_for_hostname(&self, name: &str, hostname: String) {
@@ -96,6 +99,17 @@ impl Engine {
             .collect();
         for service in services {
             self.apply(&service, Event::Restart);
+        }
+    }
+
+    /// A service has judged this boot.
+    fn said_healthy(&self, name: &str) {
+        if self.may(name, Request::Healthy) {
+            self.shared.link.say(ToInit::Healthy);
+        } else {
+            self.shared.console.error(&format!(
+                "service {name} says that this boot is good, which x-keelson.requests does not allow it"
+            ));
         }
     }
 

@@ -24,7 +24,7 @@ const OWNER: &str = "6b65656c-736f-4e00-8000-000000000020";
 /// # Errors
 /// When others may enter the folder, a file cannot be made, or the set is not whole after that.
 pub(crate) fn make(workspace: &Workspace, folder: &Path) -> Result<()> {
-    let folder = workspace.top.join(folder);
+    let folder = super::inside(workspace, folder)?;
     prepare(&folder)?;
     let set = Set {
         workspace,

@@ -11,7 +11,7 @@ mod make;
 mod openssl;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -46,7 +46,7 @@ impl Keys {
     /// # Errors
     /// When a file is missing, parts do not belong together, or one key is used for two things.
     pub(crate) fn open(workspace: &Workspace, folder: &Path) -> Result<Self> {
-        let folder = workspace.top.join(folder);
+        let folder = inside(workspace, folder)?;
         let shown = workspace.shown(&folder).to_string();
         ensure!(
             folder.is_dir(),
@@ -102,6 +102,18 @@ fn sha256(bytes: &[u8]) -> String {
 /// Whether `part` stands somewhere in `whole`.
 fn holds(whole: &[u8], part: &[u8]) -> bool {
     !part.is_empty() && whole.windows(part.len()).any(|window| window == part)
+}
+
+/// A folder that is still there when the tool root, in which this runs, is gone: one of the project's.
+fn inside(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    let path = workspace.top.join(folder);
+    let leaves = path.components().any(|part| part == Component::ParentDir);
+    ensure!(
+        path.starts_with(&workspace.top) && !leaves,
+        "{} is outside the project's folder, which is all that is seen from here: name a folder in it, such as out/keys",
+        folder.display()
+    );
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -49,9 +49,29 @@ impl Supervisor {
             Verdict::Restart(delay) => {
                 self.phase = Phase::Waiting(now.checked_add(delay).unwrap_or(now))
             }
+            Verdict::GiveUp if self.trial.is_on() => {
+                self.trial.passed();
+                kmsg::error(
+                    "the system engine of a version on trial cannot be started; restarting, the boot loader counts its tries",
+                );
+                self.begin_shutdown(Action::Reboot);
+            }
             Verdict::GiveUp => self.open_rescue(
                 "the system engine cannot be started; leave the rescue shell to try again",
             ),
+        }
+    }
+
+    /// Nobody has said that this boot is good. That is nothing to act upon unless it was on trial.
+    pub(super) fn trial_is_over(&mut self) {
+        let is_on = self.trial.is_on();
+        self.trial.passed();
+        // Somebody at the rescue shell is not thrown out, and a machine on its way down is.
+        if is_on && matches!(self.phase, Phase::Running(_) | Phase::Waiting(_)) {
+            kmsg::error(
+                "nobody has found this version good in time; restarting, the boot loader counts its tries",
+            );
+            self.begin_shutdown(Action::Reboot);
         }
     }
 

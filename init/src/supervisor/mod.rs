@@ -4,6 +4,7 @@
 //! - [`lifecycle`]: start, end, rescue, shutdown
 //! - [`backoff`]: when a dead engine is started again
 //! - [`store`]: descriptors and exits that outlive the engine
+//! - [`trial`]: a version that has to show that it is good
 //! - [`watchdog`]: the hardware watchdog
 //! - [`requests`]: what the engine asks for
 //!
@@ -19,6 +20,7 @@ mod engine;
 mod lifecycle;
 mod requests;
 mod store;
+mod trial;
 pub(crate) mod watchdog;
 
 use crate::cmdline::Options;
@@ -42,6 +44,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use store::{Descriptors, Exits};
+use trial::Trial;
 use watchdog::Watchdog;
 
 /// The name of the engine's own output in the store.
@@ -86,6 +89,7 @@ struct Supervisor {
     /// The write end of the engine's output.
     output: OwnedFd,
     watchdog: Option<Watchdog>,
+    trial: Trial,
     /// Blocks of the slot that dm-verity has refused.
     refused: BTreeSet<String>,
     /// PID 1's own child that nobody waits for.
@@ -172,6 +176,7 @@ impl Supervisor {
             exits: Exits::default(),
             output,
             watchdog: None,
+            trial: Trial::begin(),
             refused: BTreeSet::new(),
             housekeeper: None,
             starts: 0,
@@ -227,6 +232,7 @@ impl Supervisor {
         phase
             .into_iter()
             .chain(self.watchdog.as_ref().map(Watchdog::next))
+            .chain(self.trial.deadline())
             .min()
     }
 
@@ -238,6 +244,13 @@ impl Supervisor {
             .filter(|watchdog| watchdog.next() <= now)
         {
             watchdog.feed();
+        }
+        if self
+            .trial
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.trial_is_over();
         }
         match &self.phase {
             Phase::Waiting(at) if *at <= now => self.start_engine(),

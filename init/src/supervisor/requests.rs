@@ -72,6 +72,7 @@ impl Supervisor {
                 cgroups::weigh(&cgroups::WEIGHTS);
                 kmsg::tolerate("let the kernel take its time again", files::set(HURRY, "0"));
             }
+            (ToInit::Healthy, _) => self.trial.passed(),
             (ToInit::Stopped, _) => {
                 if let Phase::Stopping(_, action, _) = &self.phase {
                     let action = *action;

@@ -101,17 +101,6 @@ pub fn partition(raw: &Path, name: &str) -> Result<Partition> {
     })
 }
 
-/// Copies a partition of a raw image to a file of its own, as large as it is.
-///
-/// # Errors
-/// When it cannot be read or written.
-pub fn extract_whole(raw: &Path, partition: Partition, to: &Path) -> Result<()> {
-    extract(raw, partition, to)?;
-    let file = OpenOptions::new().write(true).open(to);
-    file.and_then(|file| file.set_len(partition.size_bytes))
-        .with_context(|| format!("writing {}", to.display()))
-}
-
 /// Copies a partition of a raw image to a file of its own, without the zeros at its end.
 ///
 /// # Errors
@@ -128,6 +117,26 @@ pub fn extract(raw: &Path, partition: Partition, to: &Path) -> Result<()> {
         .map_or(0, |last| last + 1);
     content.truncate(used.next_multiple_of(4096));
     fs::write(to, content).with_context(|| format!("writing {}", to.display()))
+}
+
+/// Copies a partition of a raw image to a sparse file of its own.
+///
+/// # Errors
+/// When qemu-img fails.
+pub fn extract_whole(raw: &Path, partition: Partition, to: &Path) -> Result<()> {
+    let Partition {
+        start_bytes,
+        size_bytes,
+        ..
+    } = partition;
+    let mut command = Command::new("qemu-img");
+    command
+        .args(["convert", "-q", "-O", "raw", "--image-opts"])
+        .arg(format!(
+            "driver=raw,offset={start_bytes},size={size_bytes},file.driver=file,file.filename={}",
+            raw.display()
+        ));
+    process::check(command.arg(to), TOOL_DEADLINE).map(drop)
 }
 
 /// Fills a part of a raw image with noise from `seed`.
@@ -174,19 +183,7 @@ fn write_at(raw: &Path, at: u64, bytes: &[u8]) -> Result<()> {
 /// With the words of e2fsck or dumpe2fs when it was not.
 pub fn check_clean_ext4(raw: &Path, partition: Partition) -> Result<()> {
     let extracted = raw.with_extension("partition.raw");
-    let Partition {
-        start_bytes,
-        size_bytes,
-        ..
-    } = partition;
-    let mut command = Command::new("qemu-img");
-    command
-        .args(["convert", "-q", "-O", "raw", "--image-opts"])
-        .arg(format!(
-            "driver=raw,offset={start_bytes},size={size_bytes},file.driver=file,file.filename={}",
-            raw.display()
-        ));
-    process::check(command.arg(&extracted), TOOL_DEADLINE)?;
+    extract_whole(raw, partition, &extracted)?;
     let header = process::check(
         Command::new("dumpe2fs").arg("-h").arg(&extracted),
         TOOL_DEADLINE,

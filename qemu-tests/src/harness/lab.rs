@@ -82,6 +82,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Where everything that is built goes.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
     /// The running test's folder.
     pub fn dir(&self) -> &Path {
         &self.dir

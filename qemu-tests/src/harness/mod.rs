@@ -15,7 +15,7 @@
 //! * [`process`]: host commands with a deadline
 //! * [`proxy`]: a proxy on this machine
 //! * [`qmp`]: QEMU's control socket
-//! * [`registry`]: a registry on this machine
+//! * [`registry`]: a registry on this machine; [`release`]: versions of the operating system
 //! * [`seed`]: NoCloud seeds
 //! * [`serial`]: the serial console
 //! * [`snapshot`]: machines booted once and continued by many tests
@@ -41,6 +41,7 @@ pub mod process;
 pub mod proxy;
 pub mod qmp;
 pub mod registry;
+pub mod release;
 pub mod seed;
 pub mod serial;
 pub mod snapshot;

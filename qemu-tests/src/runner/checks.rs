@@ -1,8 +1,11 @@
 //! What is checked before any machine is booted.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+
+use crate::harness::release;
 
 /// A check.
 pub struct Check {
@@ -51,8 +54,8 @@ pub const SOURCES: [Check; 6] = [
     },
 ];
 
-/// The image as it is shipped, with the tests' own services, and signed.
-pub const IMAGES: [Check; 3] = [
+/// The image as it is shipped, with the tests' own services, and signed; and other versions of it.
+pub const IMAGES: [Check; 4] = [
     Check {
         name: "the image can be built",
         run: || command("cargo run --locked --profile tool -p keelson-images -- build"),
@@ -68,6 +71,10 @@ pub const IMAGES: [Check; 3] = [
     Check {
         name: "the shipped image can be signed",
         run: signed,
+    },
+    Check {
+        name: "the versions that machines are upgraded to can be built",
+        run: || release::build(Path::new("out")),
     },
 ];
 

@@ -20,6 +20,7 @@
 //! * [`system_images`]: its images
 //! * [`system_networks`]: networks and published ports of its containers
 //! * [`system_services`]: services of the machine's own, and services that get other images
+//! * [`upgrade`]: other versions of the operating system
 
 pub mod abuse;
 pub mod bare;
@@ -41,6 +42,7 @@ pub mod system_docker;
 pub mod system_images;
 pub mod system_networks;
 pub mod system_services;
+pub mod upgrade;
 
 use crate::harness::lab::Lab;
 
@@ -132,6 +134,8 @@ pub fn all() -> Vec<Test> {
             console_and_user_engine_are_switched_and_keep_what_is_theirs
             a_debian_console_has_apt_and_keeps_what_it_installs
             services_of_a_cloud_config_run_where_rancheros_ran_them;
+        upgrade:
+            a_new_version_is_verified_started_and_judged_and_what_fails_goes_back_and_says_why;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

@@ -69,6 +69,7 @@ fn messages_to_init_have_the_documented_form() {
         ),
         (ToInit::Ready, r#"{"type":"ready"}"#),
         (ToInit::UserSettled, r#"{"type":"user-settled"}"#),
+        (ToInit::Healthy, r#"{"type":"healthy"}"#),
         (ToInit::Stopped, r#"{"type":"stopped"}"#),
     ] {
         assert_eq!(String::from_utf8(message.encode()).unwrap(), text);
@@ -138,6 +139,7 @@ proptest! {
             ToInit::Power { action },
             ToInit::Ready,
             ToInit::UserSettled,
+            ToInit::Healthy,
             ToInit::Stopped,
         ] {
             prop_assert_eq!(ToInit::decode(&message.encode()).unwrap(), message);

@@ -48,6 +48,7 @@ const KEELSON: &[&str] = &[
     "proxy",
     "registries",
     "ssh",
+    "upgrade",
 ];
 /// Keys of RancherOS 1.5 that are read beside [`KEELSON`]'s.
 const RANCHER_APPLIED: &[&str] = &[

@@ -6,7 +6,7 @@ use std::path::Path;
 use keelson_config::cloud_config::Ntp;
 use keelson_config::instance::{
     CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, PROXY_FILE, REGISTRIES_FILE,
-    TIME_DIRECTORY,
+    TIME_DIRECTORY, UPGRADE_FILE,
 };
 use keelson_config::network::Network;
 use keelson_sys::durable::Access;
@@ -46,6 +46,7 @@ pub(super) fn apply(context: &Context<'_>, wanted: &Wanted, is_new: bool, report
     for (path, content) in [
         (PROXY_FILE, Some(variables).filter(|text| !text.is_empty())),
         (REGISTRIES_FILE, system.registries.for_engine()),
+        (UPGRADE_FILE, system.upgrade.for_service()),
     ] {
         let content = content.as_deref().map(str::as_bytes);
         replace(

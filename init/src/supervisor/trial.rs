@@ -1,0 +1,95 @@
+//! A version that has to show that it is good (systemd's Automatic Boot Assessment): the boot loader counts its tries, the upgrade
+//! service judges it, and when no verdict comes the machine starts again, which brings the version before back in the end.
+
+use std::time::{Duration, Instant};
+
+/// The variable that systemd-boot sets when it has started an entry whose tries it counts (Boot Loader Interface).
+const COUNTED: &str =
+    "/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// The longest time that the upgrade service gives a version, and some more for its own start.
+const DEADLINE: Duration = Duration::from_secs(20 * 60);
+
+/// So often a version is tried (`+3` in the name of its entry).
+const TRIES: u32 = 3;
+
+/// Whether a verdict is waited for.
+#[derive(Debug)]
+pub(super) struct Trial {
+    deadline: Option<Instant>,
+}
+
+impl Trial {
+    /// Every boot may be one: the firmware's variables are not there yet.
+    pub(super) fn begin() -> Self {
+        Self {
+            deadline: Instant::now().checked_add(DEADLINE),
+        }
+    }
+
+    /// When there has to be a verdict.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether the boot loader counts the tries of what runs, and nobody has found it good.
+    pub(super) fn is_on(&self) -> bool {
+        self.deadline.is_some() && std::fs::read(COUNTED).is_ok_and(|bytes| is_counted(&bytes))
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn passed(&mut self) {
+        self.deadline = None;
+    }
+}
+
+/// Whether a variable (four bytes of attributes, then UTF-16) names an entry `NAME+LEFT-DONE.efi` that is being tried. One that was given
+/// up is counted on, too: when there is no other to start it is all there is, and starting again would not help.
+fn is_counted(variable: &[u8]) -> bool {
+    let units = variable.get(4..).unwrap_or_default().chunks_exact(2);
+    let units = units.filter_map(|unit| unit.first_chunk().copied().map(u16::from_le_bytes));
+    let path: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+        .map(|unit| unit.unwrap_or('\u{fffd}'))
+        .collect();
+    let Some((_, counter)) = path.rsplit_once('+') else {
+        return false;
+    };
+    let counter = counter
+        .split_once('.')
+        .map_or(counter, |(counter, _)| counter);
+    let (left, done) = counter.split_once('-').unwrap_or((counter, "0"));
+    let (left, done) = (left.parse::<u32>(), done.parse::<u32>());
+    left.is_ok_and(|left| left > 0) || done == Ok(TRIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn variable(path: &str) -> Vec<u8> {
+        let units = path.encode_utf16().chain([0]).flat_map(u16::to_le_bytes);
+        [6, 0, 0, 0].into_iter().chain(units).collect()
+    }
+
+    #[test]
+    fn a_version_is_on_trial_as_long_as_its_tries_are_counted_down() {
+        for (path, on) in [
+            ("\\EFI\\Linux\\keelson_2.0+2-1.efi", true),
+            ("\\EFI\\Linux\\keelson_2.0+1-2.efi", true),
+            ("\\EFI\\Linux\\keelson_2.0+0-3.efi", true),
+            ("\\EFI\\Linux\\keelson_2.0+0-1.efi", false),
+            ("\\EFI\\Linux\\keelson_2.0+0-4.efi", false),
+            ("\\EFI\\Linux\\keelson_2.0.efi", false),
+            ("", false),
+        ] {
+            assert_eq!(is_counted(&variable(path)), on, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_variable_panics(bytes: Vec<u8>) {
+            let _ = is_counted(&bytes);
+        }
+    }
+}

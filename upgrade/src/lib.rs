@@ -1,0 +1,32 @@
+//! The operating system as a whole: releases, the slots they are written to, and whether what was started is any good.
+//!
+//! Without input or output of their own:
+//!
+//! - [`entry`]: names of boot entries, and their order
+//! - [`release`]: what is signed, and by whom
+//! - [`uki`]: what a unified kernel image says
+//! - [`protocol`]: what the service is asked, and answers
+//!
+//! With input and output, in the order in which they stand on each other:
+//!
+//! - [`disk`]: slots and partition table
+//! - [`esp`]: the EFI system partition
+//! - [`slot`]: writes a root image
+//! - [`source`]: fetches releases
+//! - [`journal`]: what is under way, and what happened
+//! - [`health`]: whether this boot is good
+//! - [`system`]: all of it put together: upgrade, rollback, the verdict on a boot
+//! - `socket`: requests
+
+pub mod disk;
+pub mod entry;
+pub mod esp;
+pub mod health;
+pub mod journal;
+pub mod protocol;
+pub mod release;
+pub mod slot;
+pub mod socket;
+pub mod source;
+pub mod system;
+pub mod uki;

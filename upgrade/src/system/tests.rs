@@ -1,0 +1,342 @@
+//! The whole life of versions, with a boot loader that does what systemd-boot does: whatever people ask for and whatever versions are worth, a
+//! machine that runs a good one does so again.
+
+use std::cell::Cell;
+use std::os::unix::fs::symlink;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::tests::machine as disk_machine;
+use crate::entry::Tries;
+use crate::uki::tests::image;
+
+/// What becomes of a version that is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// All comes up.
+    Good,
+    /// A service does not.
+    Bad,
+    /// It does not get as far as to be judged.
+    Panics,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    Install { worth: Worth, newer: bool },
+    Rollback,
+    Reboot,
+}
+
+struct World {
+    directory: tempfile::TempDir,
+    system: System,
+    versions: Vec<(String, Worth)>,
+    boots: Cell<u32>,
+}
+
+/// The root hash of a version: its slot's name is the first half.
+fn slot_guid(version: &str) -> String {
+    let number: u128 = version.parse::<u128>().unwrap() + 1;
+    uuid::Uuid::from_u128(number).to_string()
+}
+
+impl World {
+    /// Runs version 500, which is good, from the first slot.
+    fn new() -> Self {
+        let directory = disk_machine();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["state", "esp"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let paths = Paths {
+            block: path("class"),
+            devices: path("dev"),
+            command_line: path("cmdline"),
+            boot_id: path("boot_id"),
+            os_release: path("os-release"),
+            keys: path("keys"),
+            state: path("state"),
+            settings: path("settings.json"),
+            esp: path("esp"),
+            log: path("log.sock"),
+        };
+        let reader = Reader {
+            program: path("nothing"),
+            registries: Vec::new(),
+            certificates: Vec::new(),
+            proxy: path("nothing"),
+            confined: false,
+        };
+        let engine = Engine {
+            socket: path("nothing.sock"),
+            signs: Vec::new(),
+            steady: Duration::ZERO,
+        };
+        let mount: Mount = |_, root, _| Ok(Esp::directory(root));
+        let system = System::new(paths, reader, engine, mount);
+        let world = World {
+            directory,
+            system,
+            versions: vec![("500".to_owned(), Worth::Good)],
+            boots: Cell::new(0),
+        };
+        crate::disk::tests::rename(&world.path("dev/vda"), 2, &slot_guid("500"));
+        Esp::directory(&world.path("esp"));
+        world.write_entry(&Entry::good("500"));
+        world.settle();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write_entry(&self, entry: &Entry) {
+        let line = format!("keelson.slot=PARTUUID={}", slot_guid(&entry.version));
+        let path = self.path("esp/EFI/Linux").join(entry.to_string());
+        fs::write(path, image(&line)).unwrap();
+    }
+
+    /// What the boot loader starts; its tries are counted as systemd-boot 257 does it.
+    fn load(&self) -> String {
+        self.boots.set(self.boots.get() + 1);
+        let esp = Esp::directory(&self.path("esp"));
+        let first = esp.entries().unwrap().into_iter().next().unwrap();
+        if let Some(tries) = first.tries {
+            let counted = Entry {
+                tries: Some(Tries {
+                    left: tries.left.saturating_sub(1),
+                    done: tries.done + 1,
+                }),
+                ..first.clone()
+            };
+            esp.rename(&first, &counted).unwrap();
+        }
+        first.version
+    }
+
+    /// Starts the machine until it stays up; gives the version that it stays up with.
+    fn settle(&self) -> String {
+        for _ in 0..8 {
+            let version = self.load();
+            let worth = self.versions.iter().find(|(name, _)| *name == version);
+            let worth = worth.unwrap().1;
+            if worth == Worth::Panics {
+                continue;
+            }
+            self.start(&version);
+            let trial = self.system.trial_of_this_boot().unwrap();
+            match (trial, worth) {
+                (Some(trial), Worth::Good) => self.system.bless(&trial).unwrap(),
+                (Some(trial), _) => {
+                    self.system
+                        .give_up(trial, "service x has failed".into())
+                        .unwrap();
+                    continue;
+                }
+                (None, _) => {}
+            }
+            return version;
+        }
+        panic!(
+            "the machine is started again and again: {:?}",
+            self.entries()
+        );
+    }
+
+    fn start(&self, version: &str) {
+        let guid = slot_guid(version);
+        fs::write(
+            self.path("cmdline"),
+            format!("quiet keelson.slot=PARTUUID={guid}\n"),
+        )
+        .unwrap();
+        fs::write(
+            self.path("os-release"),
+            format!("IMAGE_VERSION={version}\n"),
+        )
+        .unwrap();
+        fs::write(self.path("boot_id"), self.boots.get().to_string()).unwrap();
+        let number = crate::disk::tests::number_of(&self.path("dev/vda"), &guid);
+        let slaves = self.path("class/dm-0/slaves");
+        fs::remove_dir_all(&slaves).unwrap();
+        fs::create_dir(&slaves).unwrap();
+        symlink("anywhere", slaves.join(format!("vda{number}"))).unwrap();
+    }
+
+    fn entries(&self) -> Vec<String> {
+        let entries = Esp::directory(&self.path("esp")).entries().unwrap();
+        entries.iter().map(Entry::to_string).collect()
+    }
+
+    /// What an upgrade does but for the fetching. Gives the version.
+    fn install(&mut self, worth: Worth, newer: bool) -> Result<String> {
+        let running: u32 = self.system.version()?.parse()?;
+        let known = self
+            .versions
+            .iter()
+            .filter_map(|(name, _)| name.parse::<u32>().ok());
+        let (lowest, highest) = known.fold((running, running), |(low, high), version| {
+            (low.min(version), high.max(version))
+        });
+        let version = if newer { highest + 1 } else { lowest - 1 };
+        let version = version.to_string();
+        self.versions.push((version.clone(), worth));
+        let disk = self.system.disk()?;
+        self.system.make_room(&disk, "sha256:0")?;
+        disk.name_other(&slot_guid(&version))?;
+        let esp = self.system.esp(&disk, false)?;
+        let line = format!("keelson.slot=PARTUUID={}", slot_guid(&version));
+        esp.stage(&mut &image(&line)[..])?;
+        let disk = self.system.disk()?;
+        self.system
+            .commit(&esp, &disk, &version, &running.to_string())?;
+        Ok(version)
+    }
+
+    fn last(&self) -> Happened {
+        self.system.history().unwrap().pop().unwrap()
+    }
+}
+
+#[test]
+fn older_expired_and_foreign_releases_are_taken_only_by_name() {
+    let description = Description {
+        version: "2.0".into(),
+        architecture: architecture().into(),
+        created: "2026-01-01T00:00:00Z".into(),
+        expires: Some("2027-01-01T00:00:00Z".into()),
+        root_hash: "00".repeat(32),
+        hash_offset_bytes: 4096,
+    };
+    let take = |description: &Description, running: &str, asked_for: Option<&str>, now: &str| {
+        may_take(description, running, asked_for, now).map_err(|error| error.to_string())
+    };
+    let (before, after) = ("2026-06-01T00:00:00Z", "2027-06-01T00:00:00Z");
+    assert_eq!(take(&description, "1.9", None, before), Ok(()));
+    assert_eq!(take(&description, "2.1", Some("2.0"), after), Ok(()));
+    for (running, asked_for, now, words) in [
+        ("2.0", None, before, "runs already"),
+        ("2.0", Some("2.0"), before, "runs already"),
+        ("2.1", None, before, "older than 2.1"),
+        ("1.9", None, after, "has expired"),
+        ("1.9", Some("1.8"), before, "not 1.8"),
+    ] {
+        let error = take(&description, running, asked_for, now).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    let foreign = Description {
+        architecture: "s390x".into(),
+        ..description
+    };
+    let error = take(&foreign, "1.9", Some("2.0"), before).unwrap_err();
+    assert!(error.contains("is for s390x"), "{error}");
+}
+
+#[test]
+fn a_good_version_stays_and_the_one_before_it_is_kept() {
+    let mut world = World::new();
+    let version = world.install(Worth::Good, true).unwrap();
+    assert_eq!(world.settle(), version);
+    assert_eq!(
+        world.entries(),
+        [format!("keelson_{version}.efi"), "keelson_500.efi".into()]
+    );
+    assert_eq!(
+        (world.last().what.as_str(), world.last().to),
+        ("upgraded", version)
+    );
+}
+
+#[test]
+fn a_version_that_fails_is_left_with_its_reason() {
+    for (worth, why) in [
+        (Worth::Bad, "service x has failed"),
+        (Worth::Panics, "started 3 times"),
+    ] {
+        let mut world = World::new();
+        let version = world.install(worth, true).unwrap();
+        assert_eq!(world.settle(), "500");
+        let last = world.last();
+        assert_eq!(
+            (last.what.as_str(), last.from, last.to.as_str()),
+            ("went back", version, "500")
+        );
+        assert!(last.why.unwrap().contains(why));
+        // And that is the end of it.
+        assert_eq!(world.settle(), "500");
+        assert_eq!(world.system.history().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn an_older_version_is_taken_too_and_left_when_it_fails() {
+    for (worth, stays) in [
+        (Worth::Good, true),
+        (Worth::Bad, false),
+        (Worth::Panics, false),
+    ] {
+        let mut world = World::new();
+        let version = world.install(worth, false).unwrap();
+        let expected = if stays { version } else { "500".to_owned() };
+        assert_eq!(world.settle(), expected);
+        // What failed did not leave the one before it on probation.
+        assert_eq!(world.entries()[0], format!("keelson_{expected}{}.efi", ""));
+    }
+}
+
+#[test]
+fn nothing_is_replaced_while_the_version_that_runs_is_on_trial() {
+    let mut world = World::new();
+    let version = world.install(Worth::Good, true).unwrap();
+    assert_eq!(world.load(), version);
+    world.start(&version);
+    let error = world.install(Worth::Good, true).unwrap_err();
+    assert!(error.to_string().contains("has still to show"), "{error}");
+    // Rolling back ends the trial, whatever its verdict would have been.
+    let trial = world.system.trial_of_this_boot().unwrap().unwrap();
+    world.system.rollback().unwrap();
+    world.system.bless(&trial).unwrap();
+    assert_eq!(world.settle(), "500");
+}
+
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let worth = prop_oneof![Just(Worth::Good), Just(Worth::Bad), Just(Worth::Panics)];
+    let wish = prop_oneof![
+        (worth, any::<bool>()).prop_map(|(worth, newer)| Wish::Install { worth, newer }),
+        Just(Wish::Rollback),
+        Just(Wish::Reboot),
+    ];
+    proptest::collection::vec(wish, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_is_asked_for_a_good_version_runs_in_the_end(wishes in wishes()) {
+        let mut world = World::new();
+        for wish in wishes {
+            match wish {
+                Wish::Install { worth, newer } => {
+                    let version = world.install(worth, newer).unwrap();
+                    let next = world.entries()[0].clone();
+                    prop_assert!(next.contains(&version), "{version} is not next: {:?}", world.entries());
+                }
+                // Refused where there is nothing to go back to.
+                Wish::Rollback => drop(world.system.rollback()),
+                Wish::Reboot => {}
+            }
+            if let Wish::Reboot = wish {
+                let running = world.settle();
+                let worth = world.versions.iter().find(|(name, _)| *name == running).unwrap().1;
+                prop_assert_eq!(worth, Worth::Good);
+            }
+        }
+        let running = world.settle();
+        let worth = world.versions.iter().find(|(name, _)| *name == running).unwrap().1;
+        prop_assert_eq!(worth, Worth::Good);
+        prop_assert_eq!(world.settle(), running);
+    }
+}
