@@ -6,12 +6,14 @@
 //! - [`model`]: interfaces, addresses, routes
 //! - [`cidr`]: addresses with the length of their network's prefix
 //! - [`version_1`], [`version_2`] (its [`made`] interfaces), [`rancher`]: the three ways to write them
+//! - [`delegated`]: prefixes of version 6 that are asked for and divided
 //! - [`firewall`]: what may come in
 //! - [`status`]: what the network is; [`trial`]: one that is tried out
 //! - [`values`]: addresses, masks, lists of them
 //! - [`parameters`]: names of settings of bonds and bridges
 
 mod cidr;
+mod delegated;
 pub(crate) mod firewall;
 mod made;
 mod model;
@@ -26,8 +28,8 @@ mod version_2;
 pub use cidr::Cidr;
 pub use firewall::{Allow, Firewall, Ports, Protocol};
 pub use model::{
-    Bond, Bridge, Dns, Interface, Kind, Match, Network, Overrides, Peer, Route, Rule, Tunnel, Vlan,
-    Vrf, WireGuard,
+    Bond, Bridge, Dns, Interface, Kind, Match, Network, Overrides, Peer, PrefixPart, Route, Rule,
+    Tunnel, Vlan, Vrf, WireGuard,
 };
 pub use parameters::BOND_MODES;
 pub use rancher::parse as parse_rancher;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -82,6 +82,9 @@ pub struct Interface {
     /// And of DHCPv6's.
     #[serde(skip_serializing_if = "is_default")]
     pub dhcp6_overrides: Overrides,
+    /// Addresses from a prefix that another interface is delegated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp6_prefix: Option<PrefixPart>,
     /// Addresses of its own.
     pub addresses: Vec<Cidr>,
     /// Routes over it.
@@ -276,6 +279,32 @@ pub struct Match {
 
 /// What of a DHCP server's answer is used: netplan's `use-dns`, `route-metric` and so on.
 pub type Overrides = BTreeMap<String, Json>;
+
+/// A part of the prefixes that DHCPv6 delegates to another interface (RFC 8415 6.3): a /64 of each, with an address on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixPart {
+    /// The other interface, by its name in the document or its own.
+    pub from: String,
+    /// Which of the prefix's networks, from 0; without it the first one that no other interface names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<u64>,
+    /// The last 64 bits of the address.
+    #[serde(default = "first_host", skip_serializing_if = "is_first_host")]
+    pub token: Ipv6Addr,
+}
+
+impl PrefixPart {
+    /// The host's part of an address when nothing is said.
+    pub const TOKEN: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 1);
+}
+
+fn first_host() -> Ipv6Addr {
+    PrefixPart::TOKEN
+}
+
+fn is_first_host(token: &Ipv6Addr) -> bool {
+    *token == PrefixPart::TOKEN
+}
 
 /// Name servers and domains that are searched.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

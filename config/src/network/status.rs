@@ -43,9 +43,34 @@ pub struct LinkStatus {
     /// Addresses that a DHCPv6 server granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dhcp6: Vec<Ipv6Addr>,
+    /// Prefixes that a DHCPv6 server delegated by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<PrefixStatus>,
+    /// Addresses that it has from a prefix of another link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delegated: Vec<DelegatedStatus>,
     /// What a DHCP server granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,
+}
+
+/// A prefix that a DHCPv6 server delegated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixStatus {
+    /// The prefix.
+    pub prefix: Cidr,
+    /// When it ends, in seconds since the machine's start (`CLOCK_BOOTTIME`); never without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at_s: Option<u64>,
+}
+
+/// An address from a delegated prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegatedStatus {
+    /// The address.
+    pub address: Cidr,
+    /// The name of the link that the prefix was delegated by.
+    pub from: String,
 }
 
 /// What a DHCP server granted.

@@ -1,6 +1,7 @@
 //! cloud-init's network-config version 2: netplan's format, all of it that Linux does without another program.
 
 use super::cidr::Cidr;
+use super::delegated;
 use super::made::{members, parameters, tunnel, vlan};
 use super::model::{Bond, Bridge, Interface, Kind, Match, Network, Overrides, Route, Rule, Vrf};
 use super::values::{self, cidrs};
@@ -25,7 +26,7 @@ const OTHER_SECTIONS: [(&str, &str); 4] = [
     ("openvswitch", "there is no Open vSwitch here"),
 ];
 /// Keys of any interface.
-const COMMON: [&str; 24] = [
+const COMMON: [&str; 25] = [
     "match",
     "set-name",
     "renderer",
@@ -33,6 +34,7 @@ const COMMON: [&str; 24] = [
     "dhcp6",
     "dhcp4-overrides",
     "dhcp6-overrides",
+    "dhcp6-prefix",
     "dhcp-identifier",
     "addresses",
     "gateway4",
@@ -76,6 +78,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<N
             network.interfaces.extend(interface);
         }
     }
+    delegated::check(&network, top, diagnostics);
     Some(network)
 }
 
@@ -217,8 +220,13 @@ fn settings(
     interface.ipv6_privacy = truth("ipv6-privacy", diagnostics);
     interface.optional = truth("optional", diagnostics);
     interface.wakeonlan = truth("wakeonlan", diagnostics);
-    interface.dhcp4_overrides = overrides("dhcp4-overrides", fields, diagnostics);
-    interface.dhcp6_overrides = overrides("dhcp6-overrides", fields, diagnostics);
+    interface.dhcp4_overrides = overrides("dhcp4-overrides", &[], fields, diagnostics);
+    let more = [delegated::REQUEST];
+    interface.dhcp6_overrides = overrides("dhcp6-overrides", &more, fields, diagnostics);
+    delegated::check_request(interface, what, fields, diagnostics);
+    interface.dhcp6_prefix = fields
+        .get("dhcp6-prefix")
+        .and_then(|node| delegated::part(what, node, diagnostics));
     interface.mtu = values::number(what, fields, "mtu", diagnostics);
     interface.mac = fields
         .get("macaddress")
@@ -265,8 +273,13 @@ fn settings(
     }
 }
 
-fn overrides(key: &str, fields: &Fields<'_>, diagnostics: &mut Diagnostics) -> Overrides {
-    let known = [
+fn overrides(
+    key: &str,
+    more: &[&str],
+    fields: &Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Overrides {
+    let mut known = vec![
         "hostname",
         "route-metric",
         "send-hostname",
@@ -277,6 +290,7 @@ fn overrides(key: &str, fields: &Fields<'_>, diagnostics: &mut Diagnostics) -> O
         "use-ntp",
         "use-routes",
     ];
+    known.extend(more);
     let all = fields
         .get(key)
         .and_then(|node| yaml::mapping(key, node, diagnostics));

@@ -3,13 +3,14 @@
 //! Without a configuration every wired interface asks DHCP. With one, an interface that nothing in it fits is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use keelson_config::network::{
     Cidr, Dns, Firewall, Interface, Kind, Network, Overrides, Route, Rule, WireGuard,
 };
 use serde_json::Value as Json;
 
+use crate::ipv6::prefix::network_numbers;
 use crate::links::Link;
 use crate::matching::fit;
 
@@ -30,6 +31,10 @@ pub struct Settings {
     pub dhcp4: Option<DhcpSettings>,
     /// How it asks DHCPv6, where routers say that there is a server; `None` does not.
     pub dhcp6: Option<DhcpSettings>,
+    /// The length of the prefix that it asks DHCPv6 for, 0 for any; `None` asks for none.
+    pub prefix_wish: Option<u8>,
+    /// What it has of a prefix of another interface.
+    pub prefix_part: Option<PrefixPart>,
     /// Addresses of its own.
     pub addresses: Vec<Cidr>,
     /// Routes over it.
@@ -60,6 +65,17 @@ pub struct Settings {
     pub port: Port,
     /// Keys and peers of a tunnel.
     pub wireguard: Option<WireGuard>,
+}
+
+/// What an interface has of the prefixes that DHCPv6 delegates to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixPart {
+    /// The other interface, by its name in the configuration or its own.
+    pub from: String,
+    /// The number of the network.
+    pub network: u64,
+    /// The last 64 bits of the address.
+    pub token: Ipv6Addr,
 }
 
 /// What is set of a part of a bridge or a bond.
@@ -263,6 +279,9 @@ impl Config {
             set_name: interface.set_name.clone(),
             dhcp4: wants_dhcp.then(|| DhcpSettings::from_overrides(&interface.dhcp4_overrides)),
             dhcp6: wants_dhcp6.then(|| DhcpSettings::from_overrides(&interface.dhcp6_overrides)),
+            prefix_wish: (wants_dhcp6 && interface.requests_prefix())
+                .then(|| interface.prefix_hint()),
+            prefix_part: self.prefix_part(interface),
             addresses: interface.addresses.clone(),
             routes,
             rules: rules.collect(),
@@ -282,6 +301,28 @@ impl Config {
                 _ => None,
             },
         }
+    }
+
+    /// What an interface has of a prefix: parts of one prefix are numbered in the order of the configuration.
+    fn prefix_part(&self, interface: &Interface) -> Option<PrefixPart> {
+        let uplink = |from: &str| {
+            let found = self.interfaces().find(|other| other.is_called(from));
+            found.map_or_else(|| from.to_owned(), |other| other.name.clone())
+        };
+        let part = interface.dhcp6_prefix.as_ref()?;
+        let from = uplink(&part.from);
+        let parts = self.interfaces();
+        let parts = parts.filter_map(|other| Some((&other.name, other.dhcp6_prefix.as_ref()?)));
+        let (names, parts): (Vec<_>, Vec<_>) = parts
+            .filter(|(_, other)| uplink(&other.from) == from)
+            .unzip();
+        let place = names.iter().position(|name| **name == interface.name)?;
+        let network = *network_numbers(&parts).get(place)?;
+        (from != interface.name).then_some(PrefixPart {
+            from,
+            network,
+            token: part.token,
+        })
     }
 
     /// What the interface is a part of, by the interface's name in the configuration or its own.

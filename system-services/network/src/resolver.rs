@@ -62,7 +62,7 @@ impl Findings {
     /// Adds what routers and DHCPv6 servers say, as far as it is wanted.
     pub fn add_told(&mut self, settings: &DhcpSettings, told: &Told) {
         for address in told.addresses.iter().flatten() {
-            self.add_address(address.address.into());
+            self.add_address(address.what.into());
         }
         if settings.use_dns {
             for server in &told.name_servers {

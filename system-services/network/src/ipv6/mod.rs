@@ -4,7 +4,8 @@
 //! - [`message`]: DHCPv6 messages (RFC 8415)
 //! - [`machine`]: the DHCPv6 client's states; pure: events and the time go in, actions come out
 //! - `exchange`: a question that is asked until it is answered
-//! - [`lease`]: what a server granted, and for how long
+//! - [`lease`]: what a server granted, and for how long; [`store`]: kept over restarts
+//! - [`prefix`]: prefixes that are delegated, and how they are divided
 //! - [`client`]: one task per interface that feeds the machine and carries its actions out
 
 pub mod client;
@@ -12,7 +13,9 @@ mod exchange;
 pub mod lease;
 pub mod machine;
 pub mod message;
+pub mod prefix;
 pub mod router;
+pub mod store;
 
 use std::net::Ipv6Addr;
 
@@ -21,6 +24,8 @@ use std::net::Ipv6Addr;
 pub struct Told {
     /// Addresses by DHCPv6; `None` as long as no server was heard: what is there stays.
     pub addresses: Option<Vec<lease::Address>>,
+    /// Prefixes that are delegated; `None` as above.
+    pub prefixes: Option<Vec<lease::Delegated>>,
     /// Name servers, those of DHCPv6 first (RFC 8106 5.3.1).
     pub name_servers: Vec<Ipv6Addr>,
     /// Domains to search, in the same order.

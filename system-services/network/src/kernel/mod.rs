@@ -1,7 +1,7 @@
 //! The kernel's side, over rtnetlink: links and what happens to them, addresses, routes.
 //!
 //! - `declared`: addresses and routes of the configuration
-//! - `ipv6`: addresses by DHCPv6
+//! - `ipv6`: addresses and prefixes by DHCPv6
 //! - `devices`: interfaces that are made, and what is set of any
 //! - `tunnels`: those that are tunnels; `wireguard`: their keys and peers
 //! - `ports`: what is set of parts of bridges and bonds

@@ -11,7 +11,6 @@ use crate::declared;
 use crate::dhcp4::lease::Lease;
 use crate::dhcp4::timer;
 use crate::ipv4::{self, Wanted};
-use crate::ipv6::client::{seconds_left, valid};
 use crate::kernel::KernelError;
 use crate::link_local::LinkLocal;
 use crate::resolver::Findings;
@@ -79,35 +78,6 @@ impl Service {
                 .iter()
                 .for_each(|error| log!(Error, "{name}: {error}; will try again"));
         }
-    }
-
-    /// Gives and takes addresses by DHCPv6. As long as no server was heard, what an earlier run gave stays.
-    async fn reconcile_ipv6(&self, index: u32) -> Vec<KernelError> {
-        let interface = self.interfaces.get(&index);
-        let Some(addresses) = interface.and_then(|interface| interface.told.addresses.as_ref())
-        else {
-            return Vec::new();
-        };
-        let wanted = valid(addresses, timer::now());
-        let mut failures = Vec::new();
-        match self.kernel.leased_ipv6(index).await {
-            Err(error) => failures.push(error),
-            Ok(present) => {
-                for address in present {
-                    if wanted.iter().all(|it| it.address != address) {
-                        failures.extend(self.kernel.remove_ipv6(index, address).await.err());
-                    }
-                }
-            }
-        }
-        for address in wanted {
-            let now = timer::now();
-            let (preferred, valid) = (address.preferred_until, address.valid_until);
-            let lifetimes = (seconds_left(preferred, now), seconds_left(valid, now));
-            let set = self.kernel.set_ipv6(index, address.address, lifetimes);
-            failures.extend(set.await.err());
-        }
-        failures
     }
 
     /// Sets the MTU that the lease says, or takes back what an earlier lease said. Otherwise it is the administrator's.

@@ -12,7 +12,7 @@ use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::machine::Start;
 use crate::dhcp4::store::Store;
 use crate::dhcp4::timer;
-use crate::ipv6;
+use crate::ipv6::Told;
 use crate::link_local::{self, LinkLocal};
 use crate::links::Link;
 
@@ -26,15 +26,6 @@ impl Interface {
         if let (Some(client), Some(held)) = (self.client.take(), held) {
             client.release(&held);
         }
-    }
-
-    /// Nobody is listened to any more, and what was said goes.
-    fn forget_ipv6(&mut self) {
-        self.ipv6 = None;
-        self.told = ipv6::Told {
-            addresses: Some(Vec::new()),
-            ..ipv6::Told::default()
-        };
     }
 }
 
@@ -66,6 +57,7 @@ impl Service {
                 interface.forget_ipv6();
                 interface.settings = Settings::default();
                 self.reconcile(index).await;
+                self.reconcile_parts(index).await;
                 self.interfaces.remove(&index);
                 self.write_files();
             }
@@ -85,6 +77,12 @@ impl Service {
             let keeps_ipv6 = interface.settings.hears_routers(&link)
                 == settings.hears_routers(&link)
                 && interface.settings.dhcp6.is_some() == settings.dhcp6.is_some();
+            if keeps_ipv6
+                && interface.settings.prefix_wish != settings.prefix_wish
+                && let Some(client) = &interface.ipv6
+            {
+                client.want_prefix(settings.prefix_wish);
+            }
             interface.settings = settings;
             interface.link = link.clone();
             if keeps_dhcp {
@@ -95,6 +93,9 @@ impl Service {
                 self.start_link_local(index).await;
                 self.set_up(index).await;
                 self.reconcile(index).await;
+                if !keeps_ipv6 {
+                    self.reconcile_parts(index).await;
+                }
                 return self.write_files();
             }
             if interface.settings.dhcp4.is_none() {
@@ -180,7 +181,7 @@ impl Service {
             held: None,
             ipv6: None,
             generation: 0,
-            told: ipv6::Told::default(),
+            told: Told::default(),
             link_local: None,
             settings,
             link: link.clone(),
@@ -243,39 +244,6 @@ impl Service {
         let chooser = LinkLocal::start(setup, self.chosen.clone());
         chooser.set_carrier(link.carrier);
         interface.link_local = Some(chooser);
-    }
-
-    /// Listens to routers and asks DHCPv6, where the interface's settings say so.
-    fn start_ipv6(&mut self, index: u32) {
-        let Some(interface) = self.interfaces.get_mut(&index) else {
-            return;
-        };
-        let link = &interface.link;
-        if !interface.settings.hears_routers(link) {
-            return;
-        }
-        self.generation += 1;
-        interface.generation = self.generation;
-        let setup = ipv6::client::Setup {
-            index,
-            generation: self.generation,
-            name: link.name.clone(),
-            hardware_address: link.hardware_address,
-            dhcp: interface.settings.dhcp6.is_some(),
-        };
-        match ipv6::client::Client::start(setup, self.told.clone()) {
-            Ok(client) => {
-                client.set_carrier(link.carrier);
-                interface.ipv6 = Some(client);
-            }
-            Err(error) => {
-                log!(
-                    Error,
-                    "{}: could not start its IPv6 client: {error:#}",
-                    link.name
-                )
-            }
-        }
     }
 
     /// A client, and the lease that the interface has already when an earlier run of this service left it one.

@@ -2,6 +2,7 @@
 //!
 //! - `apply`: makes the machine what configuration and leases say: kernel state, files, host name
 //! - `configuration`: its file, and how a change of it is heard of
+//! - `ipv6`: addresses and prefixes by DHCPv6
 //! - `links`: those that come, change and go
 //! - `status`: what the network is, for those who ask
 //! - `topology`: interfaces that are made, and who is a part of what
@@ -9,6 +10,7 @@
 
 mod apply;
 mod configuration;
+mod ipv6;
 mod links;
 mod status;
 mod topology;
@@ -32,7 +34,7 @@ use crate::dhcp4::client::{Client, Outcome, Outcomes};
 use crate::dhcp4::lease::{Held, Lease};
 use crate::dhcp4::timer::Timer;
 use crate::firewall::Rules;
-use crate::ipv6::{self, Told};
+use crate::ipv6::{Told, client as ipv6_client};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::link_local::{self, LinkLocal};
 use crate::links::Link;
@@ -63,7 +65,7 @@ struct Interface {
     client: Option<Client>,
     held: Option<Held>,
     /// Listens to routers and DHCPv6 servers.
-    ipv6: Option<ipv6::client::Client>,
+    ipv6: Option<ipv6_client::Client>,
     /// Which of its clients that is.
     generation: u64,
     /// What they say.
@@ -82,7 +84,7 @@ struct Service {
     kernel: Kernel,
     boot_id: String,
     outcomes: Outcomes,
-    told: ipv6::client::Outcomes,
+    told: ipv6_client::Outcomes,
     chosen: link_local::Outcomes,
     names: Names,
     /// Clients of IPv6 that were started.
@@ -253,17 +255,7 @@ impl Service {
                 self.apply_rules().await;
             }
             KernelEvent::AddressGone(index) => self.reconcile(index).await,
-            KernelEvent::AddressRefused(index, address) => {
-                if let Some(interface) = self.interfaces.get_mut(&index) {
-                    // It is not given again before the client has heard of it.
-                    if let Some(addresses) = &mut interface.told.addresses {
-                        addresses.retain(|it| it.address != address);
-                    }
-                    if let Some(client) = &interface.ipv6 {
-                        client.refuse(address);
-                    }
-                }
-            }
+            KernelEvent::AddressRefused(index, address) => self.address_refused(index, address),
             KernelEvent::Lost => {
                 log!(
                     Debug,
@@ -273,40 +265,6 @@ impl Service {
             }
         }
         Ok(())
-    }
-
-    async fn told(&mut self, index: u32, generation: u64, told: Told) {
-        let interface = self.interfaces.get_mut(&index);
-        let Some(interface) = interface.filter(|it| it.generation == generation) else {
-            return;
-        };
-        let name = &interface.link.name;
-        let old = std::mem::replace(&mut interface.told, told);
-        let had = |address: &ipv6::lease::Address| {
-            let mut old = old.addresses.iter().flatten();
-            old.any(|it| it.address == address.address)
-        };
-        for address in interface
-            .told
-            .addresses
-            .iter()
-            .flatten()
-            .filter(|it| !had(it))
-        {
-            log!(Info, "{name}: has {} by DHCPv6", address.address);
-        }
-        for server in interface
-            .told
-            .name_servers
-            .iter()
-            .filter(|it| !old.name_servers.contains(it))
-        {
-            log!(Info, "{name}: name server {server}");
-        }
-        if old.addresses != interface.told.addresses {
-            self.reconcile(index).await;
-        }
-        self.write_files();
     }
 
     fn is_unfinished(&self) -> bool {

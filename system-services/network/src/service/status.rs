@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 
 use keelson_config::network::Cidr;
-use keelson_config::network::status::{LeaseStatus, LinkStatus, STATUS_FILE, Status};
+use keelson_config::network::status::{LeaseStatus, LinkStatus, PrefixStatus, STATUS_FILE, Status};
 
 use super::{Interface, Service};
 use crate::dhcp4::lease::Held;
 use crate::files::{self, Durability};
+use crate::ipv6::lease::Delegated;
 use crate::link_local::LinkLocal;
 use crate::links::Link;
 
 impl Service {
     /// Writes what the network is, when it is something else.
     pub(super) fn write_status(&self) {
-        let status = status(&self.links, &self.interfaces);
+        let mut status = status(&self.links, &self.interfaces);
+        for (index, link) in self.links.keys().zip(&mut status.links) {
+            link.delegated = self.delegated_status(*index);
+        }
         let path = self.directories.run.join(STATUS_FILE);
         let written = serde_json::to_vec(&status)
             .map_err(std::io::Error::other)
@@ -43,8 +47,13 @@ fn status(links: &BTreeMap<u32, Link>, interfaces: &BTreeMap<u32, Interface>) ->
             dhcp4: settings.is_some_and(|settings| settings.dhcp4.is_some()),
             dhcp6: interface
                 .and_then(|interface| interface.told.addresses.as_ref())
-                .map(|addresses| addresses.iter().map(|it| it.address).collect())
+                .map(|addresses| addresses.iter().map(|it| it.what).collect())
                 .unwrap_or_default(),
+            prefixes: interface
+                .and_then(|interface| interface.told.prefixes.as_ref())
+                .map(|prefixes| prefixes.iter().map(prefix).collect())
+                .unwrap_or_default(),
+            delegated: Vec::new(),
             lease: interface
                 .and_then(|interface| interface.held.as_ref())
                 .map(lease),
@@ -60,6 +69,13 @@ fn addresses(interface: &Interface) -> Vec<Cidr> {
     let mut all = interface.settings.addresses.clone();
     all.extend(interface.link_local.as_ref().and_then(LinkLocal::address));
     all
+}
+
+fn prefix(delegated: &Delegated) -> PrefixStatus {
+    PrefixStatus {
+        prefix: delegated.what.cidr(),
+        ends_at_s: delegated.valid_until.map(|end| end.as_secs()),
+    }
 }
 
 fn lease(held: &Held) -> LeaseStatus {

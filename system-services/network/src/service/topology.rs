@@ -224,7 +224,7 @@ impl Service {
     }
 
     /// The link of an interface by its name in the configuration, or its own.
-    fn index_of(&self, name: &str) -> Option<u32> {
+    pub(super) fn index_of(&self, name: &str) -> Option<u32> {
         let mut interfaces = self.interfaces.iter();
         let by_id = interfaces.find(|(_, interface)| interface.settings.id == name);
         let by_name = || self.links.values().find(|link| link.name == name);

@@ -5,6 +5,7 @@
 //! - `links`: cables, interfaces that come and go, hostile neighbours
 //! - `made`: addresses that are chosen, tunnels, parts of bridges
 //! - `peers`: the same with other servers and routers
+//! - `prefixes`: prefixes that are delegated, and leases of DHCPv6 over restarts
 //! - `support`: the laboratory
 
 mod declared;
@@ -13,4 +14,5 @@ mod leases;
 mod links;
 mod made;
 mod peers;
+mod prefixes;
 mod support;

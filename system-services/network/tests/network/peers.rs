@@ -31,7 +31,7 @@ impl Lab {
         path.to_str().unwrap().to_owned()
     }
 
-    fn start_kea(&mut self, version: &str, config: &str) {
+    pub(crate) fn start_kea(&mut self, version: &str, config: &str) {
         // It listens where there is a carrier and an address when it starts, and nowhere else.
         let no_wait = "echo 0 >/proc/sys/net/ipv6/conf/s0/accept_dad";
         let done = self.server.command("sh").args(["-c", no_wait]).status();
@@ -43,7 +43,7 @@ impl Lab {
         self.start_peer(&program, &["-c", &path], &ready);
     }
 
-    fn start_isc(&mut self, option: &str, config: &str) {
+    pub(crate) fn start_isc(&mut self, option: &str, config: &str) {
         let (path, leases) = (self.file("isc.conf", config), self.file("isc.leases", ""));
         let pid = self.path("isc.pid").to_str().unwrap().to_owned();
         let arguments = [
@@ -52,7 +52,7 @@ impl Lab {
         self.start_peer("dhcpd", &arguments, "Server starting service");
     }
 
-    fn start_radvd(&mut self) {
+    pub(crate) fn start_radvd(&mut self) {
         let forward = "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
         let done = self.server.command("sh").args(["-c", forward]).status();
         assert!(done.unwrap().success());

@@ -1,161 +1,21 @@
-//! `keelson network`.
+//! What the network is.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use keelson_config::Diagnostics;
-use keelson_config::instance::{CONFIG_DIRECTORY, NETWORK_FILE};
+use keelson_config::network::Cidr;
 use keelson_config::network::status::{LinkStatus, STATUS_FILE, Status};
-use keelson_config::network::trial::{TRIAL_FILE, Trial};
-use keelson_config::network::{Cidr, Network};
-use keelson_config::sources::nocloud;
-use keelson_config::yaml::{self, Node};
-use keelson_sys::durable::{Access, Tree};
 use nix::ifaddrs::getifaddrs;
 
-use crate::arguments::{self, Config};
-use crate::config;
+use super::{DIRECTORY, now_s};
 use crate::failure::Failure;
 use crate::output::{Output, table, uptime};
 
-/// Where the network service writes.
-const DIRECTORY: &str = "/run/keelson/network";
-
-/// How long making it last may take, in seconds.
-const CONFIRMING_S: u64 = 120;
-/// Where the configuration has it.
-const KEY: &str = "keelson.network";
-
-/// Runs a command about the network.
-pub(crate) fn run(command: arguments::Network, output: &mut Output<'_>) -> Result<(), Failure> {
-    match command {
-        arguments::Network::Status => status(output),
-        arguments::Network::Apply { file, confirm } => apply(&file, confirm, output),
-        arguments::Network::Confirm => confirm(output),
-    }
-}
-
-fn apply(file: &Path, time: Option<Duration>, output: &mut Output<'_>) -> Result<(), Failure> {
-    let bytes = config::read(file)?;
-    let name = file.display().to_string();
-    let document = String::from_utf8_lossy(&bytes).into_owned();
-    let node = check(&document, &name, output)?;
-    let Some(time) = time else {
-        return keep(node, output);
-    };
-    let network = config::network_with(KEY, node)?.unwrap_or_else(Network::dhcp_everywhere);
-    let trial = Trial {
-        boot_id: boot_id()?,
-        ends_at_s: now_s().saturating_add(time.as_secs()),
-        document,
-        network,
-    };
-    write_trial(Some(&trial))?;
-    if output.json {
-        return output.value(&serde_json::json!({"ends_at_s": trial.ends_at_s}));
-    }
-    let time = humantime::format_duration(time);
-    output.text(&format!(
-        "The network is what {name} says, for {time}; `keelson network confirm` keeps it.\n"
-    ))
-}
-
-/// The document's content, when nothing of it is an error.
-fn check(document: &str, name: &str, output: &mut Output<'_>) -> Result<Node, Failure> {
-    let mut diagnostics = Diagnostics::new("");
-    let found = nocloud::network_config_of(document.as_bytes(), name, &mut diagnostics);
-    let messages = diagnostics.into_sorted();
-    if !messages.is_empty() {
-        config::report(messages, output)?;
-    }
-    match (found, yaml::parse(document)) {
-        (Some(_), Ok(parsed)) => Ok(parsed.root),
-        _ => Err(Failure::Failed(format!("{name}: nothing is in it"))),
-    }
-}
-
-fn confirm(output: &mut Output<'_>) -> Result<(), Failure> {
-    let boot_id = boot_id()?;
-    let trial = read_trial()?.filter(|trial| trial.holds(&boot_id, now_s()));
-    let Some(mut trial) = trial else {
-        return Err(Failure::Failed(
-            "nothing is tried out: its time is over, or there was nothing".to_owned(),
-        ));
-    };
-    // It must not end while it is made to last.
-    trial.ends_at_s = now_s().saturating_add(CONFIRMING_S);
-    write_trial(Some(&trial))?;
-    let parsed = yaml::parse(&trial.document);
-    let parsed =
-        parsed.map_err(|error| Failure::Failed(format!("{TRIAL_FILE}: {}", error.message)))?;
-    keep(parsed.root, output)
-}
-
-/// Makes a document the configuration's. What is tried out ends: it is what the configuration says by now, or is another one.
-fn keep(node: Node, output: &mut Output<'_>) -> Result<(), Failure> {
-    config::replace(KEY, node)?;
-    // Something else in the configuration may be wrong, which is said and changes nothing here.
-    let applied = config::run(Config::Apply, output);
-    write_trial(None)?;
-    applied
-}
-
-fn boot_id() -> Result<String, Failure> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let id = id.map_err(|error| Failure::Failed(format!("read the boot's id: {error}")))?;
-    Ok(id.trim().to_owned())
-}
-
-/// Seconds since the machine's start.
-fn now_s() -> u64 {
-    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let seconds = uptime.split('.').next();
-    seconds
-        .and_then(|seconds| seconds.parse().ok())
-        .unwrap_or(0)
-}
-
-fn trial_path() -> PathBuf {
-    let network = Path::new(NETWORK_FILE).with_file_name(TRIAL_FILE);
-    Path::new(CONFIG_DIRECTORY).join(network)
-}
-
-/// What is tried out.
-fn read_trial() -> Result<Option<Trial>, Failure> {
-    let path = trial_path();
-    let unreadable = |error: io::Error| config::unreadable(&path.display().to_string(), &error);
-    match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(error)),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| unreadable(error.into())),
-    }
-}
-
-/// Writes what is tried out, or takes it away; the network service hears of it.
-fn write_trial(trial: Option<&Trial>) -> Result<(), Failure> {
-    let config = Tree::open(Path::new(CONFIG_DIRECTORY))
-        .map_err(|error| config::unreadable(CONFIG_DIRECTORY, &error))?;
-    let path = Path::new(NETWORK_FILE).with_file_name(TRIAL_FILE);
-    let written = match trial {
-        Some(trial) => serde_json::to_vec(trial)
-            .map_err(io::Error::other)
-            .and_then(|json| config.write(&path, &json, Access::root(0o600))),
-        None => config.remove(&path),
-    };
-    written.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => " (use sudo)",
-            _ => "",
-        };
-        Failure::Failed(format!("write {}: {error}{hint}", trial_path().display()))
-    })
-}
-
-fn status(output: &mut Output<'_>) -> Result<(), Failure> {
+/// Shows what the network service has written down, beside what the kernel has.
+pub(super) fn status(output: &mut Output<'_>) -> Result<(), Failure> {
     let path = Path::new(DIRECTORY).join(STATUS_FILE);
     let unreadable = |error: io::Error| {
         let hint = match error.kind() {
@@ -244,6 +104,7 @@ fn render(
         }
     }
     let mut text = table(["LINK", "KIND", "STATE", "ADDRESS", "FROM"], &rows);
+    text.push_str(&prefixes(status, now_s));
     let lines = resolver.lines();
     for (word, what) in [
         ("nameserver ", "name servers"),
@@ -260,6 +121,26 @@ fn render(
     text
 }
 
+/// Prefixes that are delegated, a line each.
+fn prefixes(status: &Status, now_s: u64) -> String {
+    let all = status.links.iter();
+    let all = all.flat_map(|link| link.prefixes.iter().map(move |prefix| (link, prefix)));
+    let lines = all.map(|(link, delegated)| {
+        let left = time_left(delegated.ends_at_s, now_s);
+        format!("prefix: {} by {}, {left}\n", delegated.prefix, link.name)
+    });
+    lines.collect()
+}
+
+/// How long something still holds.
+fn time_left(ends_at_s: Option<u64>, now_s: u64) -> String {
+    let left = |end: u64| uptime(end.saturating_sub(now_s).saturating_mul(1_000_000));
+    ends_at_s.map_or_else(
+        || "for good".to_owned(),
+        |end| format!("{} left", left(end)),
+    )
+}
+
 /// Where an address came from.
 fn origin(link: &LinkStatus, address: &Cidr, now_s: u64) -> String {
     if let Some(lease) = link
@@ -271,13 +152,9 @@ fn origin(link: &LinkStatus, address: &Cidr, now_s: u64) -> String {
             .routers
             .first()
             .map(|router| format!(", router {router}"));
-        let left = lease.ends_at_s.map(|end| {
-            let left = uptime(end.saturating_sub(now_s).saturating_mul(1_000_000));
-            format!(", {left} left")
-        });
-        let left = left.unwrap_or_else(|| ", for good".to_owned());
+        let left = time_left(lease.ends_at_s, now_s);
         return format!(
-            "DHCP from {}{}{left}",
+            "DHCP from {}{}, {left}",
             lease.server,
             router.unwrap_or_default()
         );
@@ -285,6 +162,10 @@ fn origin(link: &LinkStatus, address: &Cidr, now_s: u64) -> String {
     let mut dhcp6 = link.dhcp6.iter();
     if dhcp6.any(|own| address.address == IpAddr::V6(*own)) {
         return "DHCPv6".to_owned();
+    }
+    let mut delegated = link.delegated.iter();
+    if let Some(part) = delegated.find(|part| part.address.address == address.address) {
+        return format!("prefix of {}", part.from);
     }
     if link
         .addresses
@@ -305,7 +186,7 @@ fn origin(link: &LinkStatus, address: &Cidr, now_s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keelson_config::network::status::LeaseStatus;
+    use keelson_config::network::status::{DelegatedStatus, LeaseStatus, PrefixStatus};
 
     #[test]
     fn each_address_says_where_it_came_from() {
@@ -327,11 +208,22 @@ mod tests {
                         routers: vec!["10.0.2.2".parse().unwrap()],
                         ends_at_s: Some(3700),
                     }),
+                    prefixes: vec![PrefixStatus {
+                        prefix: cidr("2001:db8:f00::/56"),
+                        ends_at_s: Some(3700),
+                    }],
                     ..link("eth0")
                 },
                 LinkStatus {
                     part_of: Some("bond0".into()),
                     ..link("eth1")
+                },
+                LinkStatus {
+                    delegated: vec![DelegatedStatus {
+                        address: cidr("2001:db8:f00::1/64"),
+                        from: "eth0".into(),
+                    }],
+                    ..link("lan0")
                 },
                 LinkStatus {
                     dhcp4: true,
@@ -358,6 +250,7 @@ mod tests {
                 .to_vec(),
             ),
             ("docker0".to_owned(), vec![cidr("172.17.0.1/16")]),
+            ("lan0".to_owned(), vec![cidr("2001:db8:f00::1/64")]),
         ]);
         let text = render(
             &status,
@@ -367,14 +260,16 @@ mod tests {
         );
         assert_eq!(
             text,
-            "LINK     KIND    STATE       ADDRESS         FROM\n\
-             eth0     card    up          10.0.2.15/24    DHCP from 10.0.2.2, router 10.0.2.2, 1 h 0 min left\n\
-             \x20                            192.0.2.9/24    configuration\n\
-             \x20                            fe80::1/64      kernel\n\
-             \x20                            2001:db8::1/64  router advertisement\n\
+            "LINK     KIND    STATE       ADDRESS             FROM\n\
+             eth0     card    up          10.0.2.15/24        DHCP from 10.0.2.2, router 10.0.2.2, 1 h 0 min left\n\
+             \x20                            192.0.2.9/24        configuration\n\
+             \x20                            fe80::1/64          kernel\n\
+             \x20                            2001:db8::1/64      router advertisement\n\
              eth1     card    in bond0\n\
-             eth2     card    no carrier                  asks DHCP\n\
-             docker0  bridge  up          172.17.0.1/16   others\n\
+             lan0     card    up          2001:db8:f00::1/64  prefix of eth0\n\
+             eth2     card    no carrier                      asks DHCP\n\
+             docker0  bridge  up          172.17.0.1/16       others\n\
+             prefix: 2001:db8:f00::/56 by eth0, 1 h 0 min left\n\
              name servers: 10.0.2.3\n\
              search domains: sea.example\n"
         );

@@ -1,7 +1,15 @@
 use super::*;
 
+use crate::ipv6::lease::Leased;
+use crate::ipv6::message::{Association, Refusal, Subject};
+use crate::ipv6::prefix::Prefix;
+
+mod prefixes;
+mod properties;
+mod restarts;
+
 fn machine() -> Machine {
-    Machine::new(Random::from_seed(7))
+    Machine::new(Random::from_seed(7), Start::Fresh, None)
 }
 
 fn at(seconds: u64) -> Duration {
@@ -25,7 +33,10 @@ fn reply(request: &Request, is_offer: bool, lifetimes: (u32, u32)) -> Reply {
         is_offer,
         xid: request.xid,
         server: vec![1],
-        addresses: vec![("2001:db8::5".parse().unwrap(), lifetimes.0, lifetimes.1)],
+        addresses: Association {
+            leases: vec![("2001:db8::5".parse().unwrap(), lifetimes.0, lifetimes.1)],
+            ..Association::default()
+        },
         ..Reply::default()
     }
 }
@@ -33,7 +44,7 @@ fn reply(request: &Request, is_offer: bool, lifetimes: (u32, u32)) -> Reply {
 fn bound() -> (Machine, Duration) {
     let mut machine = machine();
     machine.step(Event::CarrierUp, at(10));
-    machine.step(Event::Wanted(Mode::Addresses), at(10));
+    machine.step(Event::Wanted(Mode::Lease), at(10));
     let (solicit, when) = sent(&mut machine, at(20)).unwrap();
     assert_eq!(solicit.kind, Kind::Solicit);
     assert!(
@@ -90,7 +101,7 @@ fn a_server_that_has_forgotten_is_asked_again_and_one_that_takes_back_is_believe
     let (renew, now) = sent(&mut machine, when + at(301)).unwrap();
     let forgotten = Reply {
         refusal: Some(Refusal::NoBinding),
-        addresses: Vec::new(),
+        addresses: Association::default(),
         ..reply(&renew, false, (0, 0))
     };
     let actions = machine.step(Event::Reply(forgotten), now);
@@ -113,8 +124,8 @@ fn an_address_that_somebody_has_is_declined() {
     assert_eq!(actions.last(), Some(&Action::Withdraw));
     let (decline, now) = sent(&mut machine, when + at(5)).unwrap();
     assert_eq!(
-        (decline.kind, decline.addresses.clone()),
-        (Kind::Decline, vec![address])
+        (decline.kind, decline.subject.addresses.clone()),
+        (Kind::Decline, Some(vec![address]))
     );
     machine.step(Event::Reply(reply(&decline, false, (0, 0))), now);
     assert_eq!(machine.state_name(), "soliciting");
@@ -124,7 +135,7 @@ fn an_address_that_somebody_has_is_declined() {
 fn a_server_that_answers_at_once_is_taken_and_answers_to_others_are_not() {
     let mut machine = machine();
     machine.step(Event::CarrierUp, at(10));
-    machine.step(Event::Wanted(Mode::Addresses), at(10));
+    machine.step(Event::Wanted(Mode::Lease), at(10));
     let (solicit, when) = sent(&mut machine, at(20)).unwrap();
     let mut rapid = reply(&solicit, false, (600, 1200));
     assert!(
@@ -150,7 +161,7 @@ fn information_alone_is_asked_again_when_its_time_is_over() {
     assert_eq!(question.kind, Kind::Information);
     let answer = Reply {
         refresh_s: Some(1),
-        addresses: Vec::new(),
+        addresses: Association::default(),
         ..reply(&question, false, (0, 0))
     };
     assert!(matches!(
@@ -159,28 +170,15 @@ fn information_alone_is_asked_again_when_its_time_is_over() {
     ));
     assert_eq!(machine.deadline(), Some(when + at(600)));
     // A router that hands out addresses after all.
-    machine.step(Event::Wanted(Mode::Addresses), when);
+    machine.step(Event::Wanted(Mode::Lease), when);
     assert_eq!(machine.state_name(), "soliciting");
-}
-
-#[test]
-fn a_link_that_comes_back_has_the_lease_asked_about() {
-    let (mut machine, when) = bound();
-    machine.step(Event::CarrierDown, when);
-    machine.step(Event::CarrierUp, when + at(5));
-    let (request, _) = sent(&mut machine, when + at(7)).unwrap();
-    assert_eq!((request.kind, request.server), (Kind::Rebind, None));
-    // Nobody knows of it: something new is asked for, and until then it holds.
-    let (request, _) = sent(&mut machine, when + at(20)).unwrap();
-    assert_eq!(request.kind, Kind::Solicit);
-    assert!(machine.lease.is_some());
 }
 
 #[test]
 fn questions_come_at_growing_intervals() {
     let mut machine = machine();
     machine.step(Event::CarrierUp, at(10));
-    machine.step(Event::Wanted(Mode::Addresses), at(10));
+    machine.step(Event::Wanted(Mode::Lease), at(10));
     let mut times = Vec::new();
     while let Some((_, when)) = sent(&mut machine, at(40_000)) {
         times.push(when);
@@ -199,14 +197,14 @@ fn an_answer_that_says_nothing_of_the_lease_leaves_it() {
     let (mut machine, when) = bound();
     let (renew, now) = sent(&mut machine, when + at(301)).unwrap();
     let silent = Reply {
-        addresses: Vec::new(),
+        addresses: Association::default(),
         ..reply(&renew, false, (0, 0))
     };
     assert!(machine.step(Event::Reply(silent), now).is_empty());
     assert_eq!(machine.state_name(), "renewing");
     // Another address beside it: both are held.
     let mut other = reply(&renew, false, (600, 1200));
-    other.addresses[0].0 = "2001:db8::6".parse().unwrap();
+    other.addresses.leases[0].0 = "2001:db8::6".parse().unwrap();
     let actions = machine.step(Event::Reply(other), now);
     let Some(Action::Apply(lease)) = actions.last() else {
         panic!("{actions:?}")
@@ -242,12 +240,13 @@ fn one_address_of_two_that_is_taken_back_leaves_the_other_and_a_server_without_a
     let (renew, now) = sent(&mut machine, when + at(301)).unwrap();
     let mut two = reply(&renew, false, (600, 1200));
     two.addresses
+        .leases
         .push(("2001:db8::6".parse().unwrap(), 600, 1200));
     machine.step(Event::Reply(two), now);
     let (renew, now) = sent(&mut machine, now + at(301)).unwrap();
     let none = Reply {
         refusal: Some(Refusal::NoAddress),
-        addresses: Vec::new(),
+        addresses: Association::default(),
         ..reply(&renew, false, (0, 0))
     };
     assert!(machine.step(Event::Reply(none), now).is_empty());
@@ -256,7 +255,7 @@ fn one_address_of_two_that_is_taken_back_leaves_the_other_and_a_server_without_a
         panic!("{actions:?}")
     };
     assert_eq!(
-        lease.addresses[0].address,
+        lease.addresses[0].what,
         "2001:db8::6".parse::<Ipv6Addr>().unwrap()
     );
     assert_eq!(lease.addresses.len(), 1);
