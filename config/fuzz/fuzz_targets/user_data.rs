@@ -1,0 +1,8 @@
+#![no_main]
+//! Fuzzes `user_data` of `targets.rs`.
+
+#[allow(dead_code)] // each fuzzer uses one of them
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::user_data(bytes));
