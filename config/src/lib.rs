@@ -11,6 +11,7 @@
 //! - [`diagnostic`]: messages with a position
 //! - [`yaml`]: a YAML 1.1 tree whose nodes know their position
 //! - [`network`]: interfaces, addresses, routes
+//! - [`schema`]: what may stand in a document, for editors
 //! - [`names`]: what may be the name of a user, a group, a host
 //! - [`shell`]: command lists as shell scripts
 
@@ -20,6 +21,7 @@ pub mod instance;
 pub mod layers;
 pub mod names;
 pub mod network;
+pub mod schema;
 pub mod shell;
 pub mod sources;
 pub mod user_data;

@@ -1,7 +1,10 @@
 //! Lists of SSH public keys.
 
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Node, Shape, Value};
+
+/// What [`authorized_keys`] takes.
+pub(super) const KEYS: Shape = Shape::AnyOf(&[Shape::TEXTS, Shape::Map(&Shape::TEXTS)]);
 
 /// Lines of an `authorized_keys` file: text (its lines), a list, or a mapping whose values count.
 pub(crate) fn authorized_keys(

@@ -2,7 +2,19 @@
 
 use crate::diagnostic::Diagnostics;
 use crate::shell::Command;
-use crate::yaml::{self, Node, Scalar, Value};
+use crate::yaml::{self, Node, Scalar, Shape, Value};
+use serde_json::{Value as Json, json};
+
+/// `runcmd`, `bootcmd`
+pub(super) const COMMANDS: Shape = Shape::List(&Shape::AnyOf(&[
+    Shape::Schema(line),
+    Shape::List(&Shape::Text),
+]));
+
+/// A line for a shell; a number is none.
+fn line() -> Json {
+    json!({"type": ["string", "number", "boolean", "null"], "not": {"type": "integer"}})
+}
 
 /// The commands in `node`. One that cannot be understood costs all of them, as in cloud-init: the lines after it may rely on it.
 pub(super) fn parse(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Vec<Command> {

@@ -6,15 +6,74 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::MultiGzDecoder;
+use serde_json::{Value as Json, json};
 
 use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::{Diagnostics, Position};
 use crate::names;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
 
 /// How large all files together may be, unpacked.
 const MAX_FILE_BYTES: u64 = 16 * MAX_DOCUMENT_BYTES as u64;
 const DEFAULT_MODE: u32 = 0o644;
+
+/// An item of `write_files`.
+pub(super) static FILE: Table = Table::new(
+    "write_files",
+    &[
+        ("path", Shape::Text, "Absolute path"),
+        ("content", Shape::Text, "What the file contains"),
+        ("encoding", ENCODING, "How the content is packed"),
+        (
+            "permissions",
+            Shape::Schema(mode),
+            "Mode, as \"0644\" in quotes",
+        ),
+        ("owner", Shape::Text, "user:group, by name or number"),
+        ("append", Shape::Boolean, "Adds to what is there"),
+        (
+            "defer",
+            Shape::Boolean,
+            "Written after all that is not deferred",
+        ),
+        (
+            "source",
+            Shape::Table(&SOURCE),
+            "Where the content is fetched from",
+        ),
+        ("container", Shape::Any, "Of RancherOS; says nothing here"),
+    ],
+)
+.required(&["path"]);
+static SOURCE: Table = Table::new(
+    "write_files.source",
+    &[
+        ("uri", Shape::Text, "http: or https:"),
+        (
+            "headers",
+            Shape::Map(&Shape::Text),
+            "Headers of the request",
+        ),
+    ],
+);
+const ENCODING: Shape = Shape::AnyOf(&[
+    Shape::Words(&[
+        "text/plain",
+        "b64",
+        "base64",
+        "gz",
+        "gzip",
+        "gz+b64",
+        "gzip+base64",
+    ]),
+    Shape::Text,
+]);
+
+/// What [`parse_mode`] takes.
+fn mode() -> Json {
+    json!({"type": ["string", "integer", "null"], "minimum": 0, "maximum": 7777,
+        "pattern": "^\\s*(0o)?0*[0-7]{1,4}\\s*$", "patternErrorMessage": "an octal mode, as \"0644\""})
+}
 
 /// A file to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,18 +143,7 @@ pub(super) fn parse(node: &Node, diagnostics: &mut Diagnostics) -> Vec<WriteFile
 /// `left` is how large its content may be.
 fn parse_file(item: &Node, left: u64, diagnostics: &mut Diagnostics) -> Option<WriteFile> {
     let fields = yaml::mapping("write_files", item, diagnostics)?;
-    let known = [
-        "path",
-        "content",
-        "encoding",
-        "permissions",
-        "owner",
-        "append",
-        "defer",
-        "source",
-        "container",
-    ];
-    fields.check(" in write_files", &known, &[], diagnostics);
+    fields.check(" in write_files", &FILE, diagnostics);
     let Some(path_node) = fields.get("path") else {
         diagnostics.error(
             item.position,
@@ -145,12 +193,7 @@ fn parse_file(item: &Node, left: u64, diagnostics: &mut Diagnostics) -> Option<W
 
 fn parse_source(node: &Node, diagnostics: &mut Diagnostics) -> Option<FileSource> {
     let fields = yaml::mapping("write_files.source", node, diagnostics)?;
-    fields.check(
-        " in write_files.source",
-        &["uri", "headers"],
-        &[],
-        diagnostics,
-    );
+    fields.check(" in write_files.source", &SOURCE, diagnostics);
     let uri = fields.get("uri")?;
     let text = yaml::string("write_files.source.uri", uri, diagnostics)?;
     if !text.starts_with("http://") && !text.starts_with("https://") {

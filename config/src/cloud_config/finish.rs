@@ -2,7 +2,42 @@
 
 use crate::diagnostic::Diagnostics;
 use crate::shell::{Command, quote};
-use crate::yaml::{self, Fields, Node, Scalar, Value};
+use crate::yaml::{self, Fields, Node, Scalar, Shape, Table, Value};
+
+pub(super) static PHONE_HOME: Table = Table::new(
+    "phone_home",
+    &[
+        (
+            "url",
+            Shape::Text,
+            "Where to; $INSTANCE_ID stands for the instance's id",
+        ),
+        ("post", POST, "What is told; all of it without"),
+        (
+            "tries",
+            Shape::INTEGER,
+            "How often it is tried: 10 times unless said otherwise",
+        ),
+    ],
+)
+.required(&["url"]);
+const POST: Shape = Shape::AnyOf(&[Shape::Words(&["all"]), Shape::List(&Shape::Words(&TOLD))]);
+pub(super) static POWER_STATE: Table = Table::new(
+    "power_state",
+    &[
+        ("mode", Shape::Words(&MODES), "What happens"),
+        ("delay", Shape::Text, "now, or minutes as +5"),
+        ("message", Shape::Text, "Said on the console"),
+        (
+            "condition",
+            Shape::TEXTS,
+            "True or false, a line for a shell, or a program and its arguments",
+        ),
+        ("timeout", Shape::Hint(&Shape::NUMBER), "Says nothing here"),
+    ],
+)
+.required(&["mode"]);
+const MODES: [&str; 3] = ["poweroff", "reboot", "halt"];
 
 /// What happens at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,12 +102,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Finish {
 
 fn phone_home(node: &Node, diagnostics: &mut Diagnostics) -> Option<PhoneHome> {
     let fields = yaml::mapping("phone_home", node, diagnostics)?;
-    fields.check(
-        " of phone_home",
-        &["url", "post", "tries"],
-        &[],
-        diagnostics,
-    );
+    fields.check(" of phone_home", &PHONE_HOME, diagnostics);
     let Some(url) = fields
         .get("url")
         .and_then(|node| yaml::string("phone_home.url", node, diagnostics))
@@ -116,12 +146,10 @@ fn phone_home(node: &Node, diagnostics: &mut Diagnostics) -> Option<PhoneHome> {
 
 fn power(node: &Node, diagnostics: &mut Diagnostics) -> Option<Power> {
     let fields = yaml::mapping("power_state", node, diagnostics)?;
-    let known = ["mode", "delay", "message", "condition", "timeout"];
-    fields.check(" of power_state", &known, &[], diagnostics);
+    fields.check(" of power_state", &POWER_STATE, diagnostics);
     let mode = fields.get("mode");
     let given = mode.and_then(|node| yaml::string("power_state.mode", node, diagnostics));
-    let modes = ["poweroff", "reboot", "halt"];
-    let Some(mode) = modes
+    let Some(mode) = MODES
         .into_iter()
         .find(|mode| given.as_deref() == Some(*mode))
     else {

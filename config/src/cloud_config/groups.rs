@@ -2,7 +2,14 @@
 
 use crate::diagnostic::{Diagnostics, Position};
 use crate::names;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Node, Shape, Value};
+
+/// `groups`; lists may stand in lists.
+pub(super) const GROUPS: Shape = Shape::AnyOf(&[
+    Shape::Text,
+    Shape::Map(&Shape::TEXTS),
+    Shape::List(&Shape::Again("groups")),
+]);
 
 /// A group to make and who shall be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! - [`passwords`] for `password`, `chpasswd` and `ssh_pwauth`
 //! - [`files`] for `write_files`
 //! - [`commands`] for `runcmd` and `bootcmd`
+//! - [`random_seed`] for `random_seed`
 //! - [`system`] for the machine's own settings, [`ssh`] for sshd's, [`rancher_docker`] for RancherOS' Docker
 //! - [`proxy`] for a proxy on the way to the world
 //! - [`registries`] for where images come from, [`upgrade`] for where the operating system does
@@ -28,6 +29,7 @@ mod keys;
 mod passwords;
 mod proxy;
 mod rancher_docker;
+mod random_seed;
 mod registries;
 mod rsyslog;
 mod services;
@@ -44,6 +46,7 @@ pub use files::{FileSource, Owner, WriteFile};
 pub use finish::{Finish, PhoneHome, Power};
 pub use groups::Group;
 pub use imported_keys::{KeyImport, KeyService};
+pub(crate) use keys::TOP;
 pub use passwords::{PasswordChange, Secret};
 pub use proxy::Proxy;
 pub use registries::{Registries, Registry};
@@ -185,8 +188,9 @@ impl CloudConfig {
             return None;
         }
         let top = yaml::mapping("cloud-config", root, diagnostics)?;
-        top.check("", keys::APPLIED, keys::UNSUPPORTED, diagnostics);
+        top.check("", &keys::TOP, diagnostics);
         name_packages(&top, diagnostics);
+        check_vendor_data(&top, diagnostics);
         let mut config = CloudConfig::nothing();
         config.read_host_names(&top, diagnostics);
         let preserve = top
@@ -364,6 +368,16 @@ pub fn wants_vendor_data(root: &Node) -> bool {
     !enabled.is_some_and(
         |node| matches!(&node.value, Value::Scalar(scalar) if scalar.as_bool() == Some(false)),
     )
+}
+
+/// What is wrong with `vendor_data`; what it says was heeded when the layers were put together.
+fn check_vendor_data(top: &Fields<'_>, diagnostics: &mut Diagnostics) {
+    let node = top.get("vendor_data");
+    if let Some(fields) = node.and_then(|node| yaml::mapping("vendor_data", node, diagnostics)) {
+        fields.check(" of vendor_data", &keys::VENDOR_DATA, diagnostics);
+        let enabled = fields.get("enabled");
+        let _ = enabled.and_then(|node| yaml::boolean("vendor_data.enabled", node, diagnostics));
+    }
 }
 
 /// Host name and fully qualified name from what was given of them: each may stand in for the other.

@@ -5,7 +5,38 @@ use std::fmt;
 use super::{CloudConfig, below};
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
+
+pub(super) static CHPASSWD: Table = Table::new(
+    "chpasswd",
+    &[
+        (
+            "expire",
+            Shape::Boolean,
+            "False: they need not be changed at the first login",
+        ),
+        (
+            "users",
+            Shape::List(&Shape::Table(&CHPASSWD_USER)),
+            "Users and their passwords",
+        ),
+        ("list", Shape::TEXTS, "Lines of name:password"),
+    ],
+);
+static CHPASSWD_USER: Table = Table::new(
+    "chpasswd.users",
+    &[
+        ("name", Shape::Text, "A user that exists"),
+        ("password", Shape::Text, "Its password"),
+        (
+            "type",
+            Shape::Words(&["hash", "text", "RANDOM"]),
+            "What `password` is: a hash unless said otherwise",
+        ),
+    ],
+)
+.required(&["name"]);
+pub(super) const SSH_PWAUTH: Shape = Shape::AnyOf(&[Shape::Boolean, Shape::Words(&["unchanged"])]);
 
 /// A password, in the clear or hashed. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,12 +143,7 @@ pub(super) fn parse_chpasswd(node: &Node, config: &mut CloudConfig, diagnostics:
     let Some(fields) = yaml::mapping("chpasswd", node, diagnostics) else {
         return;
     };
-    fields.check(
-        " in chpasswd",
-        &["expire", "users", "list"],
-        &[],
-        diagnostics,
-    );
+    fields.check(" in chpasswd", &CHPASSWD, diagnostics);
     if let Some(expire) = fields
         .get("expire")
         .and_then(|node| yaml::boolean("chpasswd.expire", node, diagnostics))
@@ -152,12 +178,7 @@ pub(super) fn parse_chpasswd(node: &Node, config: &mut CloudConfig, diagnostics:
     {
         let changes = items.iter().filter_map(|item| {
             let fields = yaml::mapping("chpasswd.users", item, diagnostics)?;
-            fields.check(
-                " in chpasswd.users",
-                &["name", "password", "type"],
-                &[],
-                diagnostics,
-            );
+            fields.check(" in chpasswd.users", &CHPASSWD_USER, diagnostics);
             parse_change(&fields, item, diagnostics)
         });
         config.password_changes.extend(changes);

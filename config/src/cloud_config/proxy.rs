@@ -3,7 +3,25 @@
 use super::below;
 use crate::diagnostic::Diagnostics;
 use crate::shell::quote;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
+
+/// `keelson.proxy`
+pub(super) static PROXY: Table = Table::new(
+    "proxy",
+    &[
+        (
+            "http_proxy",
+            Shape::Text,
+            "Proxy for http:, as http://host:port",
+        ),
+        ("https_proxy", Shape::Text, "Proxy for https:"),
+        (
+            "no_proxy",
+            Shape::Text,
+            "Hosts that are reached without, with commas",
+        ),
+    ],
+);
 
 /// Their names below `keelson.proxy` and `rancher.network`, and as keys of Docker's `proxies`.
 const KEYS: [(&str, &str); 3] = [
@@ -31,8 +49,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Proxy {
     if let Some(node) = below(top, "keelson", "proxy") {
         proxy.read("keelson.proxy", node, diagnostics);
         if let Some(fields) = yaml::mapping("keelson.proxy", node, &mut Diagnostics::new("")) {
-            let known = KEYS.map(|(name, _)| name);
-            fields.check(" of keelson.proxy", &known, &[], diagnostics);
+            fields.check(" of keelson.proxy", &PROXY, diagnostics);
         }
     }
     proxy

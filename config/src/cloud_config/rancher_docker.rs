@@ -3,26 +3,54 @@
 use serde_json::{Map, Value as Json};
 
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Node};
+use crate::yaml::{self, Node, Shape, Table};
 
-/// Their names and ours. Lists are those whose name ends in a list's.
-const KEYS: [(&str, &str); 14] = [
-    ("bip", "bip"),
-    ("bridge", "bridge"),
-    ("debug", "debug"),
+/// Names of RancherOS; the others have a hyphen where ours has an underscore.
+const RENAMED: [(&str, &str); 4] = [
     ("host", "hosts"),
     ("insecure_registry", "insecure-registries"),
-    ("live_restore", "live-restore"),
-    ("log_driver", "log-driver"),
-    ("log_opts", "log-opts"),
     ("registry_mirror", "registry-mirrors"),
-    ("selinux_enabled", "selinux-enabled"),
-    ("storage_driver", "storage-driver"),
-    ("userland_proxy", "userland-proxy"),
     ("userns_enabled", "userns-remap"),
-    ("group", "group"),
 ];
 const LISTS: [&str; 3] = ["hosts", "insecure-registries", "registry-mirrors"];
+const SWITCH: Shape = Shape::Hint(&Shape::Boolean);
+/// `rancher.docker`. Values are Docker's to judge.
+pub(super) static DOCKER: Table = Table::new(
+    "rancher.docker",
+    &[
+        (
+            "bip",
+            Shape::Any,
+            "Address of the bridge docker0, with its prefix",
+        ),
+        ("bridge", Shape::Any, "Another bridge than docker0"),
+        ("debug", SWITCH, "Says more in the log"),
+        ("host", Shape::Any, "Addresses that Docker listens at"),
+        (
+            "insecure_registry",
+            Shape::Any,
+            "Registries without certificates",
+        ),
+        ("live_restore", SWITCH, "Containers outlive Docker"),
+        ("log_driver", Shape::Any, "Where output of containers goes"),
+        ("log_opts", Shape::Any, "Options of `log_driver`"),
+        ("registry_mirror", Shape::Any, "Mirrors of Docker Hub"),
+        ("selinux_enabled", SWITCH, "SELinux for containers"),
+        ("storage_driver", Shape::Any, "How layers are kept"),
+        (
+            "userland_proxy",
+            SWITCH,
+            "A process for each published port",
+        ),
+        (
+            "userns_enabled",
+            SWITCH,
+            "Containers have user ids of their own",
+        ),
+        ("group", Shape::Any, "Group that may use Docker's socket"),
+    ],
+)
+.unsupported(&UNSUPPORTED);
 const FIXED: &str = "it belongs to the container that Docker runs in";
 const UNSUPPORTED: [(&str, &str); 18] = [
     (
@@ -74,22 +102,23 @@ pub(super) fn read(docker: &mut Map<String, Json>, node: &Node, diagnostics: &mu
     let Some(fields) = yaml::mapping("rancher.docker", node, diagnostics) else {
         return;
     };
-    let known = KEYS.map(|(name, _)| name);
-    fields.check(" of rancher.docker", &known, &UNSUPPORTED, diagnostics);
-    for (theirs, ours) in KEYS {
+    fields.check(" of rancher.docker", &DOCKER, diagnostics);
+    for (theirs, ..) in DOCKER.settings {
+        let renamed = RENAMED.iter().find(|(name, _)| name == theirs);
+        let ours = renamed.map_or_else(|| theirs.replace('_', "-"), |(_, ours)| (*ours).to_owned());
         let Some(node) = fields.get(theirs).filter(|node| !node.is_null()) else {
             continue;
         };
-        let value = match (yaml::to_json(node), LISTS.contains(&ours)) {
+        let value = match (yaml::to_json(node), LISTS.contains(&ours.as_str())) {
             // Empty settings were no settings.
             (Json::String(text), _) if text.is_empty() => continue,
             (Json::Array(items), _) if items.is_empty() => continue,
             (Json::String(text), true) => Json::Array(vec![Json::String(text)]),
-            (Json::Bool(true), _) if theirs == "userns_enabled" => Json::from("default"),
-            (Json::Bool(false), _) if theirs == "userns_enabled" => continue,
+            (Json::Bool(true), _) if *theirs == "userns_enabled" => Json::from("default"),
+            (Json::Bool(false), _) if *theirs == "userns_enabled" => continue,
             (value, _) => value,
         };
-        docker.insert(ours.to_owned(), value);
+        docker.insert(ours, value);
     }
 }
 

@@ -9,7 +9,50 @@ use serde_json::{Map, Value as Json, json};
 
 use super::below;
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields, Node};
+use crate::yaml::{self, Fields, Node, Shape, Table};
+
+/// `keelson.registries`
+pub(super) const REGISTRIES: Shape = Shape::Map(&Shape::Table(&REGISTRY));
+static REGISTRY: Table = Table::new(
+    "registry",
+    &[
+        (
+            "mirrors",
+            Shape::TEXTS,
+            "Addresses that are tried before it",
+        ),
+        (
+            "ca",
+            Shape::Text,
+            "Certificates of its authority: a path, or PEM",
+        ),
+        (
+            "insecure",
+            Shape::Boolean,
+            "Its certificate is not checked, and plain HTTP will do",
+        ),
+        ("username", Shape::Text, "Who asks"),
+        ("password", Shape::Text, "With which password"),
+    ],
+);
+/// `rancher.registry_auths`
+pub(super) const AUTHENTICATIONS: Shape = Shape::Map(&Shape::Table(&AUTHENTICATION));
+static AUTHENTICATION: Table = Table::new(
+    "registry_auths",
+    &[
+        ("username", Shape::Text, "Who asks"),
+        ("password", Shape::Text, "With which password"),
+        (
+            "auth",
+            Shape::Text,
+            "Both, as Docker writes them: user:password in base64",
+        ),
+    ],
+)
+.unsupported(&[
+    ("email", "no registry asks for it"),
+    ("serveraddress", "the key says it"),
+]);
 
 /// Docker Hub, and what Docker's own files call it.
 const HUB: &str = "docker.io";
@@ -89,16 +132,7 @@ fn host(name: &str) -> String {
 /// `username` and `password`, or both in `auth` as Docker writes them.
 fn authentication(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Registry> {
     let fields = yaml::mapping(what, node, diagnostics)?;
-    let other = [
-        ("email", "no registry asks for it"),
-        ("serveraddress", "the key says it"),
-    ];
-    fields.check(
-        &format!(" of {what}"),
-        &["username", "password", "auth"],
-        &other,
-        diagnostics,
-    );
+    fields.check(&format!(" of {what}"), &AUTHENTICATION, diagnostics);
     let mut text = |key: &str| {
         let node = fields.get(key).filter(|node| !node.is_null())?;
         yaml::string(&format!("{what}.{key}"), node, diagnostics)
@@ -126,8 +160,7 @@ fn authentication(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Opt
 
 fn registry(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Registry> {
     let fields = yaml::mapping(what, node, diagnostics)?;
-    let known = ["mirrors", "ca", "insecure", "username", "password"];
-    fields.check(&format!(" of {what}"), &known, &[], diagnostics);
+    fields.check(&format!(" of {what}"), &REGISTRY, diagnostics);
     let mirrors = fields.get("mirrors");
     let mut mirrors = mirrors
         .map(|node| yaml::strings(&format!("{what}.mirrors"), node, diagnostics))

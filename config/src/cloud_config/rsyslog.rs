@@ -3,7 +3,57 @@
 use super::{ServiceFile, below};
 use crate::diagnostic::{Diagnostics, Position};
 use crate::names;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
+
+/// `rsyslog`
+pub(super) const RSYSLOG: Shape = Shape::AnyOf(&[Shape::Table(&SECTION), CONFIGS]);
+static SECTION: Table = Table::new(
+    "rsyslog",
+    &[
+        (
+            "configs",
+            CONFIGS,
+            "Lines of rsyslog.conf(5): those that forward are applied",
+        ),
+        ("remotes", REMOTES, "Servers, by a name of yours"),
+    ],
+)
+.unsupported(&[
+    ("config_dir", NO_RSYSLOG),
+    ("config_filename", NO_RSYSLOG),
+    ("service_reload_command", NO_RSYSLOG),
+    ("install_rsyslog", NO_RSYSLOG),
+    ("check_exe", NO_RSYSLOG),
+    ("packages", NO_RSYSLOG),
+]);
+const NO_RSYSLOG: &str = "there is no rsyslog: what `remotes` and forwarding lines of `configs` say is done by the log's own service";
+const CONFIGS: Shape = Shape::List(&Shape::AnyOf(&[Shape::Text, Shape::Table(&CONFIG)]));
+static CONFIG: Table = Table::new(
+    "rsyslog.configs",
+    &[
+        (
+            "content",
+            Shape::Text,
+            "Lines of rsyslog.conf(5), as *.* @@HOST:PORT",
+        ),
+        (
+            "filename",
+            Shape::Hint(&Shape::Text),
+            "Says nothing here: no file is written",
+        ),
+    ],
+)
+.required(&["content"]);
+const REMOTES: Shape = Shape::Map(&Shape::Text);
+/// `keelson.log`
+pub(super) static LOG: Table = Table::new(
+    "log",
+    &[(
+        "remotes",
+        REMOTES,
+        "Syslog servers that the log is sent to, by a name of yours, as *.* @@HOST:PORT",
+    )],
+);
 
 /// Name of the file.
 const NAME: &str = "user-data-log-forward";
@@ -44,7 +94,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Vec<LogR
     if let Some(fields) = below(top, "keelson", "log")
         .and_then(|node| yaml::mapping("keelson.log", node, diagnostics))
     {
-        fields.check(" of keelson.log", &["remotes"], &[], diagnostics);
+        fields.check(" of keelson.log", &LOG, diagnostics);
         named("keelson.log.remotes", &fields, &mut found, diagnostics);
     }
     for remote in found {
@@ -63,17 +113,7 @@ fn rsyslog(node: &Node, found: &mut Vec<LogRemote>, diagnostics: &mut Diagnostic
     let Some(fields) = yaml::mapping("rsyslog", node, diagnostics) else {
         return;
     };
-    const NO_RSYSLOG: &str = "there is no rsyslog: what `remotes` and forwarding lines of `configs` say is done by the log's own service";
-    let other = [
-        ("config_dir", NO_RSYSLOG),
-        ("config_filename", NO_RSYSLOG),
-        ("service_reload_command", NO_RSYSLOG),
-        ("install_rsyslog", NO_RSYSLOG),
-        ("check_exe", NO_RSYSLOG),
-        ("packages", NO_RSYSLOG),
-    ];
-    let known = ["configs", "remotes"];
-    fields.check(" of rsyslog", &known, &other, diagnostics);
+    fields.check(" of rsyslog", &SECTION, diagnostics);
     named("rsyslog.remotes", &fields, found, diagnostics);
     if let Some(node) = fields.get("configs") {
         configs("rsyslog.configs", node, found, diagnostics);
@@ -119,7 +159,7 @@ fn configs(what: &str, node: &Node, found: &mut Vec<LogRemote>, diagnostics: &mu
                 let fields = yaml::mapping(what, item, diagnostics);
                 fields.and_then(|fields| {
                     let within = format!(" of {what}");
-                    fields.check(&within, &["content", "filename"], &[], diagnostics);
+                    fields.check(&within, &CONFIG, diagnostics);
                     fields.get("content")
                 })
             }

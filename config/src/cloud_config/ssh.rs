@@ -2,7 +2,38 @@
 
 use super::below;
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields, Value};
+use crate::yaml::{self, Fields, Shape, Table, Value};
+use serde_json::{Map, Value as Json, json};
+
+/// `keelson.ssh`, `rancher.ssh`
+pub(super) static SERVER: Table = Table::new(
+    "ssh",
+    &[
+        ("daemon", Shape::Boolean, "False: there is no sshd"),
+        ("enabled", Shape::Boolean, "False: there is no sshd"),
+        ("port", PORTS, "Port that it listens at"),
+        ("ports", PORTS, "Ports that it listens at"),
+        (
+            "listen_address",
+            Shape::TEXTS,
+            "Addresses that it listens at",
+        ),
+    ],
+)
+.unsupported(&[("keys", "give host keys under `ssh_keys`")]);
+const PORTS: Shape = Shape::OneOrMore(&Shape::Integer(1, u16::MAX as i64));
+
+/// `ssh` at the top level
+pub(super) static CONSOLE: Table = Table::new(
+    "ssh.console",
+    &[(
+        "emit_keys_to_console",
+        Shape::Boolean,
+        "False: no fingerprints of host keys at the console",
+    )],
+);
+/// `ssh_genkeytypes`
+pub(super) const KEY_KINDS: Shape = Shape::OneOrMore(&Shape::Words(&KINDS));
 
 /// What is asked of sshd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +87,18 @@ impl std::fmt::Debug for HostKey {
 
 /// Kinds of host keys that sshd knows.
 pub const KINDS: [&str; 3] = ["rsa", "ecdsa", "ed25519"];
+const PARTS: [&str; 3] = ["private", "public", "certificate"];
+
+/// The schema of `ssh_keys`.
+pub(super) fn host_keys() -> Json {
+    let names = KINDS
+        .iter()
+        .flat_map(|kind| PARTS.map(|part| format!("{kind}_{part}")));
+    let all: Map<String, Json> = names
+        .map(|name| (name, json!({"$ref": "#/definitions/text"})))
+        .collect();
+    json!({"type": ["object", "null"], "properties": all, "additionalProperties": false})
+}
 
 /// Reads all of it.
 pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Ssh {
@@ -152,9 +195,8 @@ fn told_kinds(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Vec<&'s
         .get("ssh")
         .and_then(|node| yaml::mapping("ssh", node, diagnostics));
     let emits = section.and_then(|fields| {
-        let known = "emit_keys_to_console";
-        fields.check(" of ssh", &[known], &[], diagnostics);
-        let node = fields.get(known)?;
+        fields.check(" of ssh", &CONSOLE, diagnostics);
+        let node = fields.get("emit_keys_to_console")?;
         if matches!(&node.value, Value::Scalar(scalar) if !scalar.plain) {
             let message = "ssh.emit_keys_to_console: true and false have no quotes around them; it is taken all the same";
             diagnostics.warning(node.position, message);
@@ -210,12 +252,7 @@ fn section<'a>(top: &Fields<'a>, name: &str, diagnostics: &mut Diagnostics) -> O
 
 impl Ssh {
     fn read_server(&mut self, what: &str, fields: &Fields<'_>, diagnostics: &mut Diagnostics) {
-        fields.check(
-            &format!(" of {what}"),
-            &["daemon", "enabled", "port", "ports", "listen_address"],
-            &[("keys", "give host keys under `ssh_keys`")],
-            diagnostics,
-        );
+        fields.check(&format!(" of {what}"), &SERVER, diagnostics);
         for key in ["daemon", "enabled"] {
             if let Some(node) = fields.get(key)
                 && let Some(enabled) = yaml::boolean(&format!("{what}.{key}"), node, diagnostics)

@@ -1,18 +1,67 @@
-//! Settings of the machine itself: `timezone`, `locale`, `ntp`, `ca_certs`, `resolv_conf`, `random_seed`, and what RancherOS and
+//! Settings of the machine itself: `timezone`, `locale`, `ntp`, `ca_certs`, `resolv_conf`, and what RancherOS and
 //! Keelson have for the kernel and for Docker.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
-use super::files::unpack_gzip;
 use super::{Proxy, Registries, Upgrade};
-use crate::MAX_DOCUMENT_BYTES;
 use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::network::{Dns, values};
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
 
+pub(super) static NTP: Table = Table::new(
+    "ntp",
+    &[
+        ("servers", Shape::TEXTS, "Names or addresses of servers"),
+        (
+            "pools",
+            Shape::TEXTS,
+            "Names that stand for several servers",
+        ),
+        (
+            "peers",
+            Shape::TEXTS,
+            "Machines that set their clocks by each other",
+        ),
+        ("enabled", Shape::Boolean, "False: the clock is left alone"),
+    ],
+)
+.unsupported(&[
+    ("allow", "this machine tells nobody the time"),
+    ("ntp_client", "chrony is the client here"),
+    ("config", "chrony is configured by the keys beside it"),
+]);
+pub(super) static CA_CERTS: Table = Table::new(
+    "ca_certs",
+    &[
+        ("trusted", Shape::TEXTS, "Certificates, PEM"),
+        (
+            "remove_defaults",
+            Shape::Boolean,
+            "Those that everybody trusts are not",
+        ),
+    ],
+);
+pub(super) static RESOLV_CONF: Table = Table::new(
+    "resolv_conf",
+    &[
+        (
+            "nameservers",
+            Shape::List(&Shape::Text),
+            "Addresses of name servers",
+        ),
+        (
+            "searchdomains",
+            Shape::List(&Shape::Text),
+            "Domains that are searched",
+        ),
+        ("domain", Shape::Text, "The one domain that is searched"),
+    ],
+)
+.unsupported(&[
+    ("options", "programs here have the usual ones"),
+    ("sortlist", "programs here do not sort addresses"),
+]);
 /// What is asked for. What is not there is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct System {
@@ -81,7 +130,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> System {
     system.upgrade = super::upgrade::parse(top, diagnostics);
     system.proxy = super::proxy::parse(top, diagnostics);
     if let Some(node) = top.get("random_seed") {
-        system.random_seed = random_seed(node, diagnostics);
+        system.random_seed = super::random_seed::parse(node, diagnostics);
     }
     // What stands below `keelson` counts.
     for name in ["rancher", "keelson"] {
@@ -224,13 +273,7 @@ fn locale(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
 
 fn ntp(node: &Node, diagnostics: &mut Diagnostics) -> Option<Ntp> {
     let fields = yaml::mapping("ntp", node, diagnostics)?;
-    let known = ["servers", "pools", "peers", "enabled"];
-    let other = [
-        ("allow", "this machine tells nobody the time"),
-        ("ntp_client", "chrony is the client here"),
-        ("config", "chrony is configured by the keys beside it"),
-    ];
-    fields.check(" of ntp", &known, &other, diagnostics);
+    fields.check(" of ntp", &NTP, diagnostics);
     let mut hosts = |key: &str| {
         let Some(node) = fields.get(key) else {
             return Vec::new();
@@ -273,12 +316,7 @@ fn ca_certificates(node: &Node, diagnostics: &mut Diagnostics) -> CaCertificates
     let Some(fields) = yaml::mapping("ca_certs", node, diagnostics) else {
         return CaCertificates::default();
     };
-    fields.check(
-        " of ca_certs",
-        &["trusted", "remove_defaults"],
-        &[],
-        diagnostics,
-    );
+    fields.check(" of ca_certs", &CA_CERTS, diagnostics);
     yaml::warn_of_nothing("ca_certs", node, diagnostics);
     let only = fields
         .get("remove_defaults")
@@ -312,16 +350,7 @@ fn resolver(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Dns> {
     }
     let node = top.get("resolv_conf")?;
     let fields = yaml::mapping("resolv_conf", node, diagnostics)?;
-    let other = [
-        ("options", "programs here have the usual ones"),
-        ("sortlist", "programs here do not sort addresses"),
-    ];
-    fields.check(
-        " of resolv_conf",
-        &["nameservers", "searchdomains", "domain"],
-        &other,
-        diagnostics,
-    );
+    fields.check(" of resolv_conf", &RESOLV_CONF, diagnostics);
     for key in ["nameservers", "searchdomains", "domain"] {
         let Some(node) = fields.get(key) else {
             continue;
@@ -338,49 +367,6 @@ fn resolver(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Dns> {
     let search = fields.get("searchdomains").or_else(|| fields.get("domain"));
     values::dns(&mut dns, fields.get("nameservers"), search, diagnostics);
     (!dns.is_empty()).then_some(dns)
-}
-
-fn random_seed(node: &Node, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
-    let fields = yaml::mapping("random_seed", node, diagnostics)?;
-    let other = [
-        ("command", "the kernel's generator is seeded by itself"),
-        (
-            "command_required",
-            "the kernel's generator is seeded by itself",
-        ),
-        ("file", "it goes to the kernel's generator"),
-    ];
-    fields.check(
-        " of random_seed",
-        &["data", "encoding"],
-        &other,
-        diagnostics,
-    );
-    let encoding = fields
-        .get("encoding")
-        .and_then(|node| yaml::string("random_seed.encoding", node, diagnostics));
-    let known = ["raw", "", "b64", "base64", "gz", "gzip"];
-    if let Some(other) = encoding.as_deref().filter(|name| !known.contains(name)) {
-        let message = format!("random_seed: the encoding `{other}` is unknown; it is left out");
-        diagnostics.error(node.position, message);
-        return None;
-    }
-    let data = fields.get("data")?;
-    let text = yaml::string("random_seed.data", data, diagnostics)?;
-    let packed: String = text.split_whitespace().collect();
-    let decoded = match encoding.as_deref() {
-        Some("b64" | "base64") => STANDARD.decode(packed).map_err(|error| error.to_string()),
-        Some("gz" | "gzip") => unpack_gzip(text.as_bytes(), MAX_DOCUMENT_BYTES as u64),
-        _ => Ok(text.into_bytes()),
-    };
-    decoded
-        .map_err(|error| {
-            diagnostics.error(
-                data.position,
-                format!("random_seed: {error}; it is left out"),
-            );
-        })
-        .ok()
 }
 
 #[cfg(test)]

@@ -4,9 +4,24 @@ use serde::Serialize;
 
 use super::below;
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields};
+use crate::yaml::{self, Fields, Shape, Table};
 
-const KEYS: &[&str] = &["source", "deadline"];
+/// `keelson.upgrade`
+pub(super) static UPGRADE: Table = Table::new(
+    "upgrade",
+    &[
+        (
+            "source",
+            Shape::Text,
+            "Where releases come from: HOST/REPOSITORY[:TAG], https://HOST/PATH or /mnt/PATH",
+        ),
+        (
+            "deadline",
+            Shape::Text,
+            "How long a new version may take to be up, from 30s to 15m",
+        ),
+    ],
+);
 /// A version may take so long to be up, in seconds; PID 1 waits no longer than the last.
 const DEADLINES_S: std::ops::RangeInclusive<u64> = 30..=15 * 60;
 
@@ -30,7 +45,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Upgrade 
     else {
         return upgrade;
     };
-    fields.check(" of keelson.upgrade", KEYS, &[], diagnostics);
+    fields.check(" of keelson.upgrade", &UPGRADE, diagnostics);
     if let Some(node) = fields.get("source")
         && let Some(source) = yaml::string("keelson.upgrade.source", node, diagnostics)
     {

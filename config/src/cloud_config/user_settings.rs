@@ -6,32 +6,78 @@ use super::users::{User, UserPassword};
 use super::{Secret, imported_keys};
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
 
-pub(super) const USER_KEYS: &[&str] = &[
-    "name",
-    "gecos",
-    "homedir",
-    "home",
-    "shell",
-    "uid",
-    "primary_group",
-    "groups",
-    "no_user_group",
-    "no_create_home",
-    "no_log_init",
-    "create_groups",
-    "system",
-    "expiredate",
-    "inactive",
-    "lock_passwd",
-    "passwd",
-    "hashed_passwd",
-    "plain_text_passwd",
-    "ssh_authorized_keys",
-    "ssh_import_id",
-    "sudo",
-];
+/// The settings of a user.
+pub(super) static USER_SETTINGS: Table = Table::new(
+    "user",
+    &[
+        ("name", Shape::Text, "Login name"),
+        ("gecos", Shape::Text, "Full name"),
+        ("homedir", Shape::Text, "Home directory"),
+        ("home", Shape::Text, "Home directory"),
+        ("shell", Shape::Text, "Login shell"),
+        ("uid", Shape::Integer(0, u32::MAX as i64 - 2), "Numeric id"),
+        (
+            "primary_group",
+            Shape::Text,
+            "Group that the user's files get",
+        ),
+        ("groups", GROUPS, "Further groups"),
+        (
+            "no_user_group",
+            Shape::Boolean,
+            "No group of the user's own name",
+        ),
+        ("no_create_home", Shape::Boolean, "No home directory"),
+        (
+            "no_log_init",
+            Shape::Hint(&Shape::Boolean),
+            "Says nothing here",
+        ),
+        (
+            "create_groups",
+            Shape::Hint(&Shape::Boolean),
+            "Says nothing here: groups are made",
+        ),
+        ("system", Shape::Boolean, "A system user"),
+        (
+            "expiredate",
+            Shape::Text,
+            "Day on which the account ends, as \"2030-12-31\"",
+        ),
+        (
+            "inactive",
+            Shape::Integer(0, u32::MAX as i64 - 2),
+            "Days after which an expired password closes the account",
+        ),
+        (
+            "lock_passwd",
+            Shape::Boolean,
+            "False lets the user log in with a password",
+        ),
+        ("passwd", Shape::Text, "Hash of the first password"),
+        ("hashed_passwd", Shape::Text, "Hash of the password"),
+        ("plain_text_passwd", Shape::Text, "Password in the clear"),
+        (
+            "ssh_authorized_keys",
+            super::authorized_keys::KEYS,
+            "SSH keys",
+        ),
+        (
+            "ssh_import_id",
+            Shape::TEXTS,
+            "Whose SSH keys as well, as gh:NAME",
+        ),
+        (
+            "sudo",
+            Shape::TEXTS,
+            "Rules of sudoers(5), as ALL=(ALL) NOPASSWD:ALL, or false",
+        ),
+    ],
+)
+.unsupported(UNSUPPORTED_USER_KEYS);
+const GROUPS: Shape = Shape::AnyOf(&[Shape::TEXTS, Shape::Map(&Shape::Any)]);
 const UNSUPPORTED_USER_KEYS: &[(&str, &str)] = &[
     ("ssh_redirect_user", "this version does not support it"),
     ("selinux_user", "there is no SELinux"),
@@ -50,12 +96,8 @@ pub(super) fn parse_settings(
     fields: &Fields<'_>,
     diagnostics: &mut Diagnostics,
 ) -> User {
-    fields.check(
-        &format!(" of user `{name}`"),
-        USER_KEYS,
-        UNSUPPORTED_USER_KEYS,
-        diagnostics,
-    );
+    let within = format!(" of user `{name}`");
+    fields.check(&within, &USER_SETTINGS, diagnostics);
     let mut reader = SettingsReader {
         name,
         fields,

@@ -1,10 +1,33 @@
 //! `users`, `user` and `groups`.
 
-use super::user_settings::{USER_KEYS, parse_settings};
+use super::user_settings::{USER_SETTINGS, parse_settings};
 use super::{KeyImport, Secret};
 use crate::diagnostic::{Diagnostics, Position};
 use crate::names;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Scalar, Shape, Value};
+use serde_json::{Value as Json, json};
+
+/// `users`; lists may stand in lists.
+pub(super) const USERS: Shape = Shape::AnyOf(&[
+    Shape::Text,
+    Shape::Schema(mapping),
+    Shape::List(&Shape::Again("users")),
+]);
+/// `user`
+pub(super) const USER: Shape = Shape::AnyOf(&[Shape::Text, Shape::Table(&USER_SETTINGS)]);
+
+/// A user's settings with its name; or names with settings, none of which is a key of the settings.
+fn mapping() -> Json {
+    let keys: Vec<&str> = USER_SETTINGS.all().map(|(key, ..)| *key).collect();
+    let user = json!({"$ref": "#/definitions/user"});
+    let settings = [
+        json!({"$ref": "#/definitions/boolean"}),
+        json!({"enum": [0, 1, "0", "1"]}),
+        user.clone(),
+    ];
+    json!({"type": "object", "properties": {"name": {}}, "if": {"required": ["name"]}, "then": user,
+        "else": {"propertyNames": {"not": {"enum": keys}}, "additionalProperties": {"anyOf": settings}}})
+}
 
 /// One entry of `users`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,25 +141,22 @@ fn collect_users(node: &Node, entries: &mut Vec<UserEntry>, diagnostics: &mut Di
             }
             // A mapping without `name` maps names to settings.
             for (key, settings) in fields.iter() {
-                if USER_KEYS.contains(&key.text.as_str()) {
+                if USER_SETTINGS.all().any(|(known, ..)| *known == key.text) {
                     diagnostics.error(
                         node.position,
                         "users: a user needs a `name`; it is not made",
                     );
                     return;
                 }
-                // `default: no` makes none, as in cloud-init.
                 if let Value::Scalar(scalar) = &settings.value
                     && !scalar.is_null()
+                    && !is_wanted(&key.text, settings.position, scalar, diagnostics)
                 {
-                    let said = scalar.text.to_ascii_lowercase();
-                    if !["true", "1", "on", "yes"].contains(&said.as_str()) {
-                        continue;
-                    }
+                    continue;
                 }
                 let settings = match &settings.value {
-                    Value::Mapping(_) => yaml::mapping("users", settings, diagnostics),
-                    _ => None,
+                    Value::Scalar(_) => None,
+                    _ => yaml::mapping("users", settings, diagnostics),
                 };
                 entries.extend(entry_by_name(
                     &key.text,
@@ -147,6 +167,23 @@ fn collect_users(node: &Node, entries: &mut Vec<UserEntry>, diagnostics: &mut Di
             }
         }
     }
+}
+
+/// `default: no` makes none, as in cloud-init. What is neither true nor false makes none either.
+fn is_wanted(name: &str, at: Position, said: &Scalar, diagnostics: &mut Diagnostics) -> bool {
+    let truth = match said.text.as_str() {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => said.as_bool(),
+    };
+    if truth.is_none() {
+        let message = format!(
+            "users: `{name}`: expected the settings of a user of that name, true or false, found `{}`; none is made",
+            said.text
+        );
+        diagnostics.warning(at, message);
+    }
+    truth == Some(true)
 }
 
 fn entry_by_name(

@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 
 use serde_json::Value as Json;
 
+use super::keys_2;
 use super::model::{Interface, Network, PrefixPart};
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{self, Fields, Node};
@@ -54,8 +55,7 @@ pub(super) fn check_request(
 pub(super) fn part(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<PrefixPart> {
     let what = format!("{what}.dhcp6-prefix");
     let fields = yaml::mapping(&what, node, diagnostics)?;
-    let known = ["from", "subnet-id", "token"];
-    fields.check(&format!(" of {what}"), &known, &[], diagnostics);
+    fields.check(&format!(" of {what}"), &keys_2::PREFIX, diagnostics);
     let Some(from) = fields.get("from") else {
         let message =
             format!("{what}: `from`, the interface that asks, is missing; it is left out");

@@ -6,7 +6,36 @@ use super::cidr::Cidr;
 use super::values;
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Node, Shape, Table, Value};
+
+/// `keelson.firewall`: true or false, what is allowed, or the table.
+pub(crate) const FIREWALL: Shape = Shape::AnyOf(&[
+    Shape::Boolean,
+    Shape::Table(&TABLE),
+    Shape::List(&ENTRY),
+    Shape::Text,
+]);
+static TABLE: Table = Table::new(
+    "firewall",
+    &[
+        ("enabled", Shape::Boolean, "False: everything is let in"),
+        (
+            "allow",
+            Shape::OneOrMore(&ENTRY),
+            "What is let in: ports, or more about them",
+        ),
+    ],
+);
+const ENTRY: Shape = Shape::AnyOf(&[Shape::Text, Shape::Table(&ALLOW)]);
+static ALLOW: Table = Table::new(
+    "firewall.allow",
+    &[
+        ("port", Shape::TEXTS, "Port: 22, 53/udp, 8000-8100/tcp"),
+        ("ports", Shape::TEXTS, "Ports"),
+        ("from", Shape::TEXTS, "Networks that may"),
+        ("interface", Shape::Text, "By this interface"),
+    ],
+);
 
 /// What may come in: what is listed, and answers to what went out. What Docker publishes is Docker's to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,12 +133,7 @@ pub(crate) fn parse(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> O
         return Some(firewall);
     };
     let fields = yaml::mapping(what, node, diagnostics)?;
-    fields.check(
-        &format!(" of {what}"),
-        &["enabled", "allow"],
-        &[],
-        diagnostics,
-    );
+    fields.check(&format!(" of {what}"), &TABLE, diagnostics);
     let enabled = fields.get("enabled");
     let enabled =
         enabled.and_then(|node| yaml::boolean(&format!("{what}.enabled"), node, diagnostics));
@@ -131,7 +155,7 @@ fn allow(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Allow
     }
     let fields = yaml::mapping(what, item, diagnostics)?;
     for (key, node) in fields.iter() {
-        let is_known = ["port", "ports", "from", "interface"].contains(&key.text.as_str());
+        let is_known = ALLOW.all().any(|(known, ..)| *known == key.text);
         let says_nothing = yaml::list_or_single(node).is_empty();
         if !is_known || says_nothing {
             let why = match is_known {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value as Json;
 
 use super::model::{Kind, Peer, Tunnel, Vlan, WireGuard};
-use super::values;
+use super::{keys_2, values};
 use crate::diagnostic::{Diagnostics, nearest};
 use crate::names;
 use crate::yaml::{self, Fields, Node, Value};
@@ -128,7 +128,7 @@ pub(super) fn tunnel(
 }
 
 /// Kinds of tunnels, and whether their ends have addresses of version 6; VXLAN's may have either.
-const MODES: [(&str, Option<bool>); 12] = [
+pub(super) const MODES: [(&str, Option<bool>); 12] = [
     ("gre", Some(false)),
     ("gretap", Some(false)),
     ("ip6gre", Some(true)),
@@ -250,9 +250,17 @@ pub(super) fn wireguard(
             let Some(fields) = yaml::mapping("peers", item, diagnostics) else {
                 continue;
             };
+            fields.check(&format!(" of {what}.peers"), &keys_2::PEER, diagnostics);
             let keys = fields
                 .get("keys")
                 .and_then(|node| yaml::mapping("keys", node, diagnostics));
+            if let Some(keys) = &keys {
+                keys.check(
+                    &format!(" of {what}.peers.keys"),
+                    &keys_2::PEER_KEYS,
+                    diagnostics,
+                );
+            }
             let mut text = |fields: &Fields<'_>, key: &str| {
                 let node = fields.get(key)?;
                 yaml::string(key, node, diagnostics)

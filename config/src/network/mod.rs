@@ -7,6 +7,7 @@
 //! - [`cidr`]: addresses with the length of their network's prefix
 //! - [`version_1`], [`version_2`] (its [`made`] interfaces), [`rancher`]: the three ways to write them
 //! - [`delegated`]: prefixes of version 6 that are asked for and divided
+//! - [`keys_1`], [`keys_2`]: the keys of the first two
 //! - [`firewall`]: what may come in
 //! - [`status`]: what the network is; [`trial`]: one that is tried out
 //! - [`values`]: addresses, masks, lists of them
@@ -15,6 +16,8 @@
 mod cidr;
 mod delegated;
 pub(crate) mod firewall;
+mod keys_1;
+mod keys_2;
 mod made;
 mod model;
 mod parameters;
@@ -32,18 +35,31 @@ pub use model::{
     Tunnel, Vlan, Vrf, WireGuard,
 };
 pub use parameters::BOND_MODES;
+pub(crate) use rancher::RANCHER;
 pub use rancher::parse as parse_rancher;
 pub(crate) use values::cidr as address_with_mask;
 
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Node, Scalar, Value};
+use crate::yaml::{self, Node, Scalar, Shape, Table, Value};
+
+/// What [`parse`] takes.
+pub(crate) const NETWORK: Shape = Shape::Has("network", &Shape::Table(&OUTER), &INNER);
+static OUTER: Table = Table::new("network-config", &[("network", INNER, "A network-config")]);
+const INNER: Shape = Shape::Has(
+    "config",
+    &Shape::Table(&keys_1::TOP),
+    &Shape::Table(&keys_2::TOP),
+);
 
 /// Reads a network-config of either version, with or without an outer `network`. `None` when nothing of it can be used: an
 /// error says why, and the machine asks DHCP on every wired interface.
 pub fn parse(root: &Node, diagnostics: &mut Diagnostics) -> Option<Network> {
     let top = yaml::mapping("network-config", root, diagnostics)?;
     let (root, top) = match top.get("network") {
-        Some(inner) => (inner, yaml::mapping("network", inner, diagnostics)?),
+        Some(inner) => {
+            top.check(" beside `network`", &OUTER, diagnostics);
+            (inner, yaml::mapping("network", inner, diagnostics)?)
+        }
         None => (root, top),
     };
     top.iter().next()?;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Fields, Node};
 
 /// Bonds, without `bond-` in front.
-const BOND: [(&str, &str); 23] = [
+pub(super) const BOND: [(&str, &str); 23] = [
     ("ad-select", "ad-select"),
     ("all-slaves-active", "all-slaves-active"),
     ("arp-all-targets", "arp-all-targets"),
@@ -35,7 +35,7 @@ const BOND: [(&str, &str); 23] = [
 ];
 
 /// Bridges, without `bridge-` in front.
-const BRIDGE: [(&str, &str); 8] = [
+pub(super) const BRIDGE: [(&str, &str); 8] = [
     ("ageing", "ageing-time"),
     ("bridgeprio", "priority"),
     ("fd", "forward-delay"),
@@ -97,10 +97,8 @@ fn renamed(
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, Json> {
     let mut params = BTreeMap::new();
-    let Value::Mapping(entries) = &node.value else {
-        return params;
-    };
-    for (key, value) in entries {
+    let all = yaml::mapping(&format!("settings of a {prefix}"), node, diagnostics);
+    for (key, value) in all.iter().flat_map(Fields::iter) {
         let plain = key.text.replace('_', "-");
         let plain = plain
             .strip_prefix(prefix)

@@ -4,53 +4,107 @@ use std::collections::BTreeMap;
 
 use super::cidr::Cidr;
 use super::model::{Bond, Bridge, Interface, Kind, Match, Network, Route, Vlan};
-use super::parameters;
 use super::values;
+use super::{keys_1, parameters};
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
 
-const KEYS: [&str; 8] = [
-    "interfaces",
-    "dns",
-    "pre_cmds",
-    "post_cmds",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "dhcp_timeout",
-];
-const UNSUPPORTED: [(&str, &str); 3] = [
+/// `rancher.network`
+pub(crate) static RANCHER: Table = Table::new(
+    "rancher.network",
+    &[
+        (
+            "interfaces",
+            Shape::Map(&Shape::Table(&INTERFACE)),
+            "Interfaces by name, glob or match",
+        ),
+        ("dns", Shape::Table(&DNS), "Name servers"),
+        ("pre_cmds", Shape::TEXTS, "Commands at each boot"),
+        (
+            "post_cmds",
+            Shape::TEXTS,
+            "Commands at each boot, after those of the interfaces",
+        ),
+        (
+            "http_proxy",
+            Shape::Text,
+            "Proxy for http:, as http://host:port",
+        ),
+        ("https_proxy", Shape::Text, "Proxy for https:"),
+        (
+            "no_proxy",
+            Shape::Text,
+            "Hosts that are reached without, with commas",
+        ),
+        ("dhcp_timeout", Shape::Any, "Says nothing here"),
+    ],
+)
+.unsupported(&[
     ("modify_hosts", "the host's name is in /etc/hosts by itself"),
     ("wifi_networks", "there is no wireless network here"),
     ("modem_networks", "there are no modems here"),
-];
-const INTERFACE: [&str; 16] = [
-    "match",
-    "dhcp",
-    "address",
-    "addresses",
-    "ipv4ll",
-    "gateway",
-    "gateway_ipv6",
-    "mtu",
-    "bridge",
-    "bond",
-    "bond_opts",
-    "vlans",
-    "pre_up",
-    "post_up",
-    "pre_down",
-    "post_down",
-];
-const INTERFACE_UNSUPPORTED: [(&str, &str); 2] = [
+]);
+static DNS: Table = Table::new(
+    "rancher.network.dns",
+    &[
+        ("nameservers", Shape::TEXTS, "Addresses of name servers"),
+        ("search", Shape::TEXTS, "Domains that are searched"),
+    ],
+);
+static INTERFACE: Table = Table::new(
+    "rancher.network.interfaces",
+    &[
+        ("match", Shape::Text, "Name or glob, or mac=ADDRESS"),
+        ("dhcp", Shape::Boolean, "Asks DHCP for an address"),
+        (
+            "address",
+            Shape::TEXTS,
+            "Address with the length of its prefix",
+        ),
+        (
+            "addresses",
+            Shape::TEXTS,
+            "Addresses with the lengths of their prefixes",
+        ),
+        ("ipv4ll", Shape::Boolean, "An address of RFC 3927"),
+        ("gateway", Shape::Text, "Next hop of the default route"),
+        (
+            "gateway_ipv6",
+            Shape::Text,
+            "Next hop of the default route of version 6",
+        ),
+        ("mtu", Shape::NUMBER, "Largest packet, in bytes"),
+        (
+            "bridge",
+            Shape::Text,
+            "The bridge that it is part of, or true for a bridge",
+        ),
+        ("bond", Shape::Text, "The bond that it is part of"),
+        (
+            "bond_opts",
+            Shape::Schema(keys_1::bond_parameters),
+            "It is a bond, with these settings",
+        ),
+        ("vlans", Shape::Text, "Its VLANs: 100,200:name"),
+        ("pre_up", Shape::TEXTS, "Commands at each boot"),
+        (
+            "post_up",
+            Shape::TEXTS,
+            "Commands at each boot, after all `pre_up`",
+        ),
+        ("pre_down", Shape::Any, "Says nothing here"),
+        ("post_down", Shape::Any, "Says nothing here"),
+    ],
+)
+.unsupported(&[
     ("dhcp_args", "the DHCP client is another one"),
     ("wifi_network", "there is no wireless network here"),
-];
+]);
 
 /// Reads the mapping below `rancher.network`.
 pub fn parse(root: &Node, diagnostics: &mut Diagnostics) -> Option<Network> {
     let top = yaml::mapping("rancher.network", root, diagnostics)?;
-    top.check(" of rancher.network", &KEYS, &UNSUPPORTED, diagnostics);
+    top.check(" of rancher.network", &RANCHER, diagnostics);
     let mut network = Network {
         pre_commands: lines(&top, "pre_cmds", diagnostics),
         post_commands: lines(&top, "post_cmds", diagnostics),
@@ -59,12 +113,7 @@ pub fn parse(root: &Node, diagnostics: &mut Diagnostics) -> Option<Network> {
     if let Some(node) = top.get("dns")
         && let Some(dns) = yaml::mapping("rancher.network.dns", node, diagnostics)
     {
-        dns.check(
-            " of rancher.network.dns",
-            &["nameservers", "search"],
-            &[],
-            diagnostics,
-        );
+        dns.check(" of rancher.network.dns", &DNS, diagnostics);
         let (servers, search) = (dns.get("nameservers"), dns.get("search"));
         values::dns(&mut network.global_dns, servers, search, diagnostics);
     }
@@ -77,12 +126,7 @@ pub fn parse(root: &Node, diagnostics: &mut Diagnostics) -> Option<Network> {
         let Some(fields) = yaml::mapping(&what, node, diagnostics) else {
             continue;
         };
-        fields.check(
-            &format!(" of {what}"),
-            &INTERFACE,
-            &INTERFACE_UNSUPPORTED,
-            diagnostics,
-        );
+        fields.check(&format!(" of {what}"), &INTERFACE, diagnostics);
         interface(
             &mut network,
             &mut members,

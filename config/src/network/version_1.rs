@@ -2,43 +2,9 @@
 
 use super::cidr::Cidr;
 use super::model::{Bond, Bridge, Dns, Interface, Kind, Match, Network, Route, Vlan};
-use super::{parameters, values};
+use super::{keys_1, parameters, values};
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{self, Fields, Node};
-
-/// Keys that each entry may have.
-const COMMON: [&str; 8] = [
-    "type",
-    "name",
-    "mac_address",
-    "mtu",
-    "subnets",
-    "accept-ra",
-    "keep_configuration",
-    "wakeonlan",
-];
-/// What Debian's ifupdown knew and nothing of cloud-init's renderers heeds.
-const IGNORED: [(&str, &str); 2] = [
-    ("ipv4_conf", "set it with `keelson.sysctl`"),
-    ("ipv6_conf", "set it with `keelson.sysctl`"),
-];
-const SUBNET: [&str; 15] = [
-    "type",
-    "address",
-    "netmask",
-    "broadcast",
-    "gateway",
-    "metric",
-    "dns_nameservers",
-    "dns_search",
-    "routes",
-    "control",
-    "mtu",
-    "scope",
-    "pointopoint",
-    "ipv4",
-    "ipv6",
-];
 
 /// Reads `config`. Entries that are wrong cost themselves; `None` when it is no list.
 pub(super) fn parse(
@@ -53,6 +19,7 @@ pub(super) fn parse(
         );
         return None;
     };
+    top.check(" of network-config", &keys_1::TOP, diagnostics);
     let items = yaml::list("config", config, diagnostics)?;
     let mut network = Network::default();
     let mut servers: Vec<(String, Dns, &Node)> = Vec::new();
@@ -60,7 +27,7 @@ pub(super) fn parse(
         let Some(fields) = yaml::mapping("config", item, diagnostics) else {
             continue;
         };
-        let Some(kind) = fields.get("type") else {
+        let Some(kind) = fields.get("type").filter(|kind| !kind.is_null()) else {
             diagnostics.error(
                 item.position,
                 "config: an entry needs a `type`; it is left out",
@@ -70,6 +37,20 @@ pub(super) fn parse(
         let Some(kind_name) = yaml::string("type", kind, diagnostics) else {
             continue;
         };
+        let Some(table) = keys_1::entry(&kind_name) else {
+            let types = keys_1::ENTRIES
+                .iter()
+                .flat_map(|(types, _)| types.iter().copied());
+            let hint = crate::diagnostic::nearest(&kind_name, types)
+                .map(|near| format!("; did you mean `{near}`?"))
+                .unwrap_or_default();
+            diagnostics.error(
+                kind.position,
+                format!("config: the type `{kind_name}` is unknown; the entry is left out{hint}"),
+            );
+            continue;
+        };
+        fields.check(&format!(" of a {kind_name}"), table, diagnostics);
         match kind_name.as_str() {
             "nameserver" => {
                 let mut dns = Dns::default();
@@ -89,21 +70,9 @@ pub(super) fn parse(
             "route" => network
                 .global_routes
                 .extend(route(&fields, item, diagnostics)),
-            "physical" | "infiniband" | "loopback" | "bond" | "bridge" | "vlan" | "dummy" => {
+            _ => {
                 let interface = interface(&kind_name, &fields, item, diagnostics);
                 network.interfaces.extend(interface);
-            }
-            other => {
-                let hint = crate::diagnostic::nearest(
-                    other,
-                    ["physical", "bond", "bridge", "vlan", "nameserver", "route"],
-                )
-                .map(|near| format!("; did you mean `{near}`?"))
-                .unwrap_or_default();
-                diagnostics.error(
-                    kind.position,
-                    format!("config: the type `{other}` is unknown; the entry is left out{hint}"),
-                );
             }
         }
     }
@@ -150,10 +119,8 @@ fn interface(
         name: name.clone(),
         ..Interface::default()
     };
-    let mut own: &[&str] = &[];
     match kind {
         "bond" => {
-            own = &["bond_interfaces", "params"];
             let members = strings(fields, "bond_interfaces", diagnostics);
             let params = fields.get("params");
             let params = params.map(|node| parameters::bond(node, diagnostics));
@@ -164,7 +131,6 @@ fn interface(
             interface.mac = mac;
         }
         "bridge" => {
-            own = &["bridge_interfaces", "params"];
             let members = strings(fields, "bridge_interfaces", diagnostics);
             let params = fields.get("params");
             let params = params.map(|node| parameters::bridge(node, diagnostics));
@@ -175,7 +141,6 @@ fn interface(
             interface.mac = mac;
         }
         "vlan" => {
-            own = &["vlan_link", "vlan_id"];
             let link = fields
                 .get("vlan_link")
                 .and_then(|node| values::interface_name("vlan_link", node, diagnostics));
@@ -205,8 +170,6 @@ fn interface(
             }
         },
     }
-    let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
-    fields.check(&format!(" of a {kind}"), &known, &IGNORED, diagnostics);
     interface.mtu = values::number("config", fields, "mtu", diagnostics);
     let mut truth = |key: &str| {
         let node = fields.get(key)?;
@@ -233,7 +196,7 @@ fn subnet(interface: &mut Interface, item: &Node, diagnostics: &mut Diagnostics)
     let Some(fields) = yaml::mapping("subnets", item, diagnostics) else {
         return;
     };
-    fields.check(" of a subnet", &SUBNET, &[], diagnostics);
+    fields.check(" of a subnet", &keys_1::SUBNET, diagnostics);
     let mut text = |key: &str| {
         let node = fields.get(key)?;
         yaml::string(key, node, diagnostics)
@@ -294,6 +257,7 @@ fn subnet(interface: &mut Interface, item: &Node, diagnostics: &mut Diagnostics)
     if let Some(node) = fields.get("routes") {
         for item in yaml::list("routes", node, diagnostics).unwrap_or_default() {
             if let Some(fields) = yaml::mapping("routes", item, diagnostics) {
+                fields.check(" of a route", &keys_1::ROUTE, diagnostics);
                 interface.routes.extend(route(&fields, item, diagnostics));
             }
         }
@@ -302,20 +266,6 @@ fn subnet(interface: &mut Interface, item: &Node, diagnostics: &mut Diagnostics)
 
 /// A route: `destination` or `network`, `netmask`, `gateway`, `metric`.
 fn route(fields: &Fields<'_>, item: &Node, diagnostics: &mut Diagnostics) -> Option<Route> {
-    let known = [
-        "type",
-        "id",
-        "destination",
-        "network",
-        "netmask",
-        "prefix",
-        "gateway",
-        "metric",
-        "mtu",
-        "table",
-        "scope",
-    ];
-    fields.check(" of a route", &known, &[], diagnostics);
     let mut text = |keys: &[&str]| {
         let node = keys.iter().find_map(|key| fields.get(key))?;
         yaml::string(keys.first().copied().unwrap_or_default(), node, diagnostics)

@@ -2,68 +2,20 @@
 
 use super::cidr::Cidr;
 use super::delegated;
+use super::keys_2;
 use super::made::{members, parameters, tunnel, vlan};
 use super::model::{Bond, Bridge, Interface, Kind, Match, Network, Overrides, Route, Rule, Vrf};
 use super::values::{self, cidrs};
 use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::yaml::{self, Fields, Node};
-
-/// Mappings of interfaces, by their kind.
-const SECTIONS: [&str; 7] = [
-    "ethernets",
-    "bonds",
-    "bridges",
-    "vlans",
-    "dummy-devices",
-    "tunnels",
-    "vrfs",
-];
-const OTHER_SECTIONS: [(&str, &str); 4] = [
-    ("wifis", "there is no wireless network here"),
-    ("modems", "there are no modems here"),
-    ("nm-devices", "there is no NetworkManager here"),
-    ("openvswitch", "there is no Open vSwitch here"),
-];
-/// Keys of any interface.
-const COMMON: [&str; 25] = [
-    "match",
-    "set-name",
-    "renderer",
-    "dhcp4",
-    "dhcp6",
-    "dhcp4-overrides",
-    "dhcp6-overrides",
-    "dhcp6-prefix",
-    "dhcp-identifier",
-    "addresses",
-    "gateway4",
-    "gateway6",
-    "nameservers",
-    "macaddress",
-    "mtu",
-    "accept-ra",
-    "ipv6-privacy",
-    "link-local",
-    "optional",
-    "optional-addresses",
-    "critical",
-    "routes",
-    "routing-policy",
-    "wakeonlan",
-    "ipv6-mtu",
-];
+use crate::yaml::{self, Fields, Node, Shape, Table};
 
 /// Reads the mapping below `network`.
 pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Network> {
-    let known: Vec<&str> = SECTIONS
-        .into_iter()
-        .chain(["version", "renderer"])
-        .collect();
-    top.check(" of network-config", &known, &OTHER_SECTIONS, diagnostics);
+    top.check(" of network-config", &keys_2::TOP, diagnostics);
     let mut network = Network::default();
-    for section in SECTIONS {
-        let Some(node) = top.get(section) else {
+    for (section, shape, _) in keys_2::TOP.settings {
+        let (Shape::Map(Shape::Table(table)), Some(node)) = (shape, top.get(section)) else {
             continue;
         };
         let Some(all) = yaml::mapping(section, node, diagnostics) else {
@@ -74,6 +26,7 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<N
             let Some(fields) = yaml::mapping(&what, node, diagnostics) else {
                 continue;
             };
+            fields.check(&format!(" of {what}"), table, diagnostics);
             let interface = interface(section, &key.text, &what, &fields, node, diagnostics);
             network.interfaces.extend(interface);
         }
@@ -94,29 +47,21 @@ fn interface(
         name: name.to_owned(),
         ..Interface::default()
     };
-    let own: &[&str] = match section {
-        "ethernets" => {
-            matches(&mut interface, what, fields, diagnostics);
-            &["virtual-function-count", "link", "emit-lldp"]
-        }
+    match section {
+        "ethernets" => matches(&mut interface, what, fields, diagnostics),
         "bonds" => {
             interface.kind = Kind::Bond(Bond {
                 members: members(what, fields, diagnostics),
                 params: parameters(what, fields, diagnostics),
             });
-            &["interfaces", "parameters"]
         }
         "bridges" => {
             interface.kind = Kind::Bridge(Bridge {
                 members: members(what, fields, diagnostics),
                 params: parameters(what, fields, diagnostics),
             });
-            &["interfaces", "parameters"]
         }
-        "vlans" => {
-            interface.kind = vlan(what, fields, node, diagnostics)?;
-            &["id", "link"]
-        }
+        "vlans" => interface.kind = vlan(what, fields, node, diagnostics)?,
         "vrfs" => {
             let Some(table) = values::number(what, fields, "table", diagnostics) else {
                 diagnostics.error(
@@ -129,39 +74,16 @@ fn interface(
                 table,
                 members: members(what, fields, diagnostics),
             });
-            &["table", "interfaces"]
         }
-        "tunnels" => {
-            interface.kind = tunnel(what, fields, node, diagnostics)?;
-            &[
-                "mode",
-                "local",
-                "remote",
-                "ttl",
-                "type-of-service",
-                "key",
-                "keys",
-                "port",
-                "mark",
-                "peers",
-                "id",
-                "link",
-                "mac-learning",
-            ]
-        }
-        _ => {
-            interface.kind = Kind::Dummy;
-            &[]
-        }
-    };
+        "tunnels" => interface.kind = tunnel(what, fields, node, diagnostics)?,
+        _ => interface.kind = Kind::Dummy,
+    }
     if !matches!(interface.kind, Kind::Physical) && !names::is_interface(&interface.name) {
         let message = format!(
             "{what}: no name of an interface (at most 15 letters, no space, no slash): it cannot be made"
         );
         diagnostics.error(node.position, message);
     }
-    let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
-    fields.check(&format!(" of {what}"), &known, &[], diagnostics);
     settings(&mut interface, what, fields, diagnostics);
     Some(interface)
 }
@@ -178,12 +100,7 @@ fn matches(
         .and_then(|node| yaml::mapping("match", node, diagnostics));
     match found {
         Some(found) => {
-            found.check(
-                &format!(" of {what}.match"),
-                &["name", "macaddress", "driver", "path"],
-                &[],
-                diagnostics,
-            );
+            found.check(&format!(" of {what}.match"), &keys_2::MATCH, diagnostics);
             let name = found.get("name");
             let name = name.and_then(|node| yaml::string("match.name", node, diagnostics));
             let mac = found.get("macaddress");
@@ -220,9 +137,8 @@ fn settings(
     interface.ipv6_privacy = truth("ipv6-privacy", diagnostics);
     interface.optional = truth("optional", diagnostics);
     interface.wakeonlan = truth("wakeonlan", diagnostics);
-    interface.dhcp4_overrides = overrides("dhcp4-overrides", &[], fields, diagnostics);
-    let more = [delegated::REQUEST];
-    interface.dhcp6_overrides = overrides("dhcp6-overrides", &more, fields, diagnostics);
+    interface.dhcp4_overrides = overrides("dhcp4-overrides", &keys_2::OVERRIDES, fields, diagnostics);
+    interface.dhcp6_overrides = overrides("dhcp6-overrides", &keys_2::OVERRIDES_6, fields, diagnostics);
     delegated::check_request(interface, what, fields, diagnostics);
     interface.dhcp6_prefix = fields
         .get("dhcp6-prefix")
@@ -263,6 +179,8 @@ fn settings(
     if let Some(node) = fields.get("nameservers")
         && let Some(fields) = yaml::mapping("nameservers", node, diagnostics)
     {
+        let within = format!(" of {what}.nameservers");
+        fields.check(&within, &keys_2::NAMESERVERS, diagnostics);
         let (servers, search) = (fields.get("addresses"), fields.get("search"));
         values::dns(&mut interface.dns, servers, search, diagnostics);
     }
@@ -275,29 +193,17 @@ fn settings(
 
 fn overrides(
     key: &str,
-    more: &[&str],
+    table: &'static Table,
     fields: &Fields<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Overrides {
-    let mut known = vec![
-        "hostname",
-        "route-metric",
-        "send-hostname",
-        "use-dns",
-        "use-domains",
-        "use-hostname",
-        "use-mtu",
-        "use-ntp",
-        "use-routes",
-    ];
-    known.extend(more);
     let all = fields
         .get(key)
         .and_then(|node| yaml::mapping(key, node, diagnostics));
     let Some(all) = all else {
         return Overrides::new();
     };
-    all.check(&format!(" of {key}"), &known, &[], diagnostics);
+    all.check(&format!(" of {key}"), table, diagnostics);
     let entries = all.iter();
     entries
         .map(|(key, node)| (key.text.clone(), yaml::to_json(node)))
@@ -306,21 +212,7 @@ fn overrides(
 
 fn route(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Route> {
     let fields = yaml::mapping("routes", item, diagnostics)?;
-    let known = [
-        "to",
-        "via",
-        "from",
-        "metric",
-        "on-link",
-        "table",
-        "type",
-        "scope",
-        "mtu",
-        "advertised-mss",
-        "congestion-window",
-        "advertised-receive-window",
-    ];
-    fields.check(&format!(" of {what}.routes"), &known, &[], diagnostics);
+    fields.check(&format!(" of {what}.routes"), &keys_2::ROUTE, diagnostics);
     let address = |key: &str, diagnostics: &mut Diagnostics| {
         let node = fields.get(key)?;
         values::address(&format!("{what}.routes.{key}"), node, diagnostics)
@@ -365,13 +257,8 @@ fn route(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Route
 
 fn rule(what: &str, item: &Node, diagnostics: &mut Diagnostics) -> Option<Rule> {
     let fields = yaml::mapping("routing-policy", item, diagnostics)?;
-    let known = ["from", "to", "table", "priority", "mark", "type-of-service"];
-    fields.check(
-        &format!(" of {what}.routing-policy"),
-        &known,
-        &[],
-        diagnostics,
-    );
+    let within = format!(" of {what}.routing-policy");
+    fields.check(&within, &keys_2::RULE, diagnostics);
     let network = |key: &str, diagnostics: &mut Diagnostics| {
         let node = fields.get(key)?;
         let text = yaml::string(key, node, diagnostics)?;

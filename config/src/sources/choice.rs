@@ -3,7 +3,42 @@
 
 use super::nocloud;
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
+use serde_json::{Value as Json, json};
+
+/// `datasource`
+pub(crate) const DATASOURCE: Shape =
+    Shape::AnyOf(&[Shape::Table(&BY_NAME), Shape::Schema(by_any_spelling)]);
+static BY_NAME: Table = Table::new(
+    "datasource",
+    &[(
+        "NoCloud",
+        Shape::Table(&NOCLOUD),
+        "A seed at an address of yours",
+    )],
+);
+static NOCLOUD: Table = Table::new(
+    "datasource.NoCloud",
+    &[(
+        "seedfrom",
+        Shape::Text,
+        "Address of the seed: http:// or https://",
+    )],
+)
+.unsupported(&[
+    ("user-data", OWN_FILE),
+    ("meta-data", OWN_FILE),
+    ("vendor-data", OWN_FILE),
+    ("network-config", "use `keelson.network`"),
+    ("fs_label", "the label is cidata"),
+]);
+const OWN_FILE: &str = "a file in /state/config/config.d says the same";
+
+/// The same with the name in small letters or capitals.
+fn by_any_spelling() -> Json {
+    json!({"type": ["object", "null"], "propertyNames": {"pattern": "^[Nn][Oo][Cc][Ll][Oo][Uu][Dd]$"},
+        "additionalProperties": {"$ref": format!("#/definitions/{}", NOCLOUD.name)}})
+}
 
 /// Names of data sources that there are here, in small letters.
 const KNOWN: [&str; 20] = [
@@ -199,15 +234,7 @@ fn seed_from(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
         let Some(settings) = yaml::mapping(&what, node, diagnostics) else {
             continue;
         };
-        let own = "a file in /state/config/config.d says the same";
-        let other = [
-            ("user-data", own),
-            ("meta-data", own),
-            ("vendor-data", own),
-            ("network-config", "use `keelson.network`"),
-            ("fs_label", "the label is cidata"),
-        ];
-        settings.check(&format!(" of {what}"), &["seedfrom"], &other, diagnostics);
+        settings.check(&format!(" of {what}"), &NOCLOUD, diagnostics);
         let Some(node) = settings.get("seedfrom") else {
             continue;
         };

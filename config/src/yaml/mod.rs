@@ -9,12 +9,14 @@
 //! - [`write`]: and back to text
 //! - [`json`]: as JSON values, and back
 //! - [`merge`]: one tree over another
+//! - [`table`]: what a mapping may hold
 //! - [`typed`]: nodes as the types a setting wants, with a diagnostic when they are something else
 
 mod json;
 pub mod merge;
 mod node;
 mod scalar;
+mod table;
 mod tree;
 mod typed;
 mod write;
@@ -22,6 +24,7 @@ mod write;
 pub use json::{from_json, to_json};
 pub use node::{Key, Node, Value};
 pub use scalar::Scalar;
+pub use table::{Setting, Shape, Table};
 pub use tree::{MAX_DEPTH, MAX_NODES, Parsed, SyntaxError, parse, parse_source};
 pub use typed::{
     Fields, boolean, integer, list, list_or_single, mapping, string, strings, warn_of_nothing,

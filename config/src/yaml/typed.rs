@@ -1,6 +1,6 @@
 //! Nodes as the types a setting wants. Something else is an error for that setting alone.
 
-use super::{Key, Node, Scalar, Value};
+use super::{Key, Node, Scalar, Table, Value};
 use crate::diagnostic::{Diagnostics, nearest};
 
 fn wrong_type(what: &str, expected: &str, node: &Node, diagnostics: &mut Diagnostics) {
@@ -137,34 +137,40 @@ impl<'a> Fields<'a> {
         self.entries.iter()
     }
 
-    /// Warns of each key that is neither in `known` nor in `unsupported` (whose second half says why it is not applied).
-    /// `within` tells where the keys stand: empty for the top level.
-    pub fn check(
+    /// Warns of each key that `table` does not have, or has as one that is not applied. `within` tells where the keys stand:
+    /// empty for the top level.
+    pub fn check(&self, within: &str, table: &Table, diagnostics: &mut Diagnostics) {
+        self.check_unless(|_| false, within, table, diagnostics);
+    }
+
+    /// The same, but says nothing of a key that is not applied when `is_off` holds of its value.
+    pub fn check_unless(
         &self,
+        is_off: impl Fn(&Node) -> bool,
         within: &str,
-        known: &[&str],
-        unsupported: &[(&str, &str)],
+        table: &Table,
         diagnostics: &mut Diagnostics,
     ) {
-        for (key, _) in self.entries {
+        for (key, node) in self.entries {
             let name = key.text.as_str();
             if diagnostics.is_full() {
                 return;
             }
-            if known.iter().any(|known| same(name, known)) {
+            if table.all().any(|(known, ..)| same(name, known)) {
                 continue;
             }
-            if let Some((_, reason)) = unsupported.iter().find(|(known, _)| same(name, known)) {
-                diagnostics.warning(
-                    key.position,
-                    format!("`{name}`{within} is not applied: {reason}"),
-                );
+            let mut unsupported = table.all_unsupported();
+            if let Some((_, reason)) = unsupported.find(|(known, _)| same(name, known)) {
+                if !is_off(node) {
+                    diagnostics.warning(
+                        key.position,
+                        format!("`{name}`{within} is not applied: {reason}"),
+                    );
+                }
                 continue;
             }
-            let candidates = known
-                .iter()
-                .copied()
-                .chain(unsupported.iter().map(|(known, _)| *known));
+            let known = table.all().map(|(known, ..)| *known);
+            let candidates = known.chain(table.all_unsupported().map(|(known, _)| *known));
             let hint = nearest(name, candidates)
                 .map(|near| format!("; did you mean `{near}`?"))
                 .unwrap_or_default();

@@ -3,16 +3,20 @@
 //!
 //! - [`compose`]: what RancherOS' Compose files have otherwise
 //! - [`application`]: a service as a call of `docker run`
+//! - [`keys`]: what may stand below `keelson` and `rancher`
 //! - [`rancher`]: keys of RancherOS that are no services
 
 mod application;
 mod compose;
+mod keys;
 mod rancher;
 
 use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::shell::Command;
 use crate::yaml::{self, Fields, Key, Node, Value};
+
+pub(super) use keys::{KEELSON, RANCHER};
 
 /// What a cloud-config says of services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,125 +40,25 @@ pub struct ServiceFile {
     pub text: String,
 }
 
-const KEELSON: &[&str] = &[
-    "datasources",
-    "services",
-    "environment",
-    "sysctl",
-    "modules",
-    "docker",
-    "firewall",
-    "network",
-    "proxy",
-    "registries",
-    "ssh",
-    "upgrade",
-];
-/// Keys of RancherOS 1.5 that are read beside [`KEELSON`]'s.
-const RANCHER_APPLIED: &[&str] = &[
-    "cloud_init",
-    "console",
-    "defaults",
-    "disable",
-    "mounts",
-    "password",
-    "registry_auths",
-    "services_include",
-    "state",
-    "system_docker",
-];
-/// Keys of RancherOS 1.5 below `rancher` that are not applied.
-const RANCHER: &[(&str, &str)] = &[
-    (
-        "autoformat",
-        "the image has a state partition; name other disks under `fs_setup`",
-    ),
-    (
-        "autologin",
-        "nobody is logged in without a password or a key: set `password`",
-    ),
-    (
-        "bootstrap",
-        "the system starts without services of a user's before it",
-    ),
-    (
-        "bootstrap_docker",
-        "there is no second Docker to start with",
-    ),
-    (
-        "debug",
-        "each service says what it does in the log: `keelson service logs NAME`; the kernel's messages are `dmesg`",
-    ),
-    (
-        "cloud_init_services",
-        "the system starts without services of a user's before it",
-    ),
-    ("force_console_rebuild", "the console is fresh at each boot"),
-    (
-        "formatzero",
-        "the image has a state partition; name other disks under `fs_setup`",
-    ),
-    (
-        "http_load_retries",
-        "what is fetched is tried until it is there",
-    ),
-    (
-        "hypervisor_service",
-        "programs of hypervisors are run as services: `keelson.services`",
-    ),
-    ("log", "all output goes to the log: `keelson service logs`"),
-    (
-        "no_sharedroot",
-        "below /mnt, /media, /srv and /data, mounts are shared always, and nowhere else",
-    ),
-    (
-        "preload_wait",
-        "load images with `docker load`: nothing waits for it",
-    ),
-    (
-        "recovery",
-        "write `keelson.rescue` on the kernel command line",
-    ),
-    (
-        "repositories",
-        "there is no catalogue: use `keelson service enable URL`",
-    ),
-    ("resize_device", "the state partition grows by itself"),
-    (
-        "restart_services",
-        "services hear of changed files by themselves",
-    ),
-    ("rm_usr", "the system is one read-only image"),
-    ("runcmd", "it stands at the top level: `runcmd`"),
-    (
-        "shutdown_timeout",
-        "each service says its own: `stop_grace_period`",
-    ),
-    (
-        "upgrade",
-        "the system is upgraded from a signed image, not from a list of addresses",
-    ),
-];
-
 /// Reads both.
 pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Services {
     let mut services = Services::default();
     if let Some(keelson) = fields("keelson", top, diagnostics) {
-        let known = [KEELSON, &["log"]].concat();
-        keelson.check(" of `keelson`", &known, &[], diagnostics);
+        keelson.check(" of `keelson`", &KEELSON, diagnostics);
         services.read_environment("keelson.environment", &keelson, diagnostics);
-        if let Some(node) = keelson.get("services").filter(|node| !node.is_null()) {
+        if let Some(node) = keelson.get("services").filter(|node| !node.is_null())
+            && let Some(all) = yaml::mapping("keelson.services", node, diagnostics)
+        {
+            for (name, service) in all.iter() {
+                let what = format!("keelson.services.{}", name.text);
+                let _ = yaml::mapping(&what, service, diagnostics);
+            }
             services.add_file("user-data-keelson", entries(node).to_vec(), node);
         }
     }
     if let Some(rancher) = fields("rancher", top, diagnostics) {
-        let off = rancher.iter().filter(|(_, node)| rancher::is_off(node));
-        let off: Vec<&str> = off.map(|(key, _)| key.text.as_str()).collect();
-        let known = [KEELSON, RANCHER_APPLIED].concat();
-        let is_off = |key: &str| RANCHER.iter().any(|(name, _)| *name == key) && off.contains(&key);
-        let off = off.iter().copied().filter(|key| is_off(key));
-        let known: Vec<&str> = known.into_iter().chain(off).collect();
-        rancher.check(" of `rancher`", &known, RANCHER, diagnostics);
+        let within = " of `rancher`";
+        rancher.check_unless(rancher::is_off, within, &RANCHER, diagnostics);
         services.console = rancher::read(&rancher, diagnostics).console;
         services.read_environment("rancher.environment", &rancher, diagnostics);
         services.read_rancher(&rancher, diagnostics);

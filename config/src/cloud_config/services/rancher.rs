@@ -2,14 +2,14 @@
 
 use crate::diagnostic::Diagnostics;
 use crate::shell::Command;
-use crate::yaml::{self, Fields, Node, Value};
+use crate::yaml::{self, Fields, Node, Shape, Table, Value};
 
 /// Names of RancherOS' consoles, which were images of a catalogue.
 const CONSOLES: [&str; 5] = ["alpine", "centos", "debian", "fedora", "ubuntu"];
 const BY_NAME: &str = "the state partition is found by its name (`keelson.state=` on the kernel command line names another), and no start waits for it";
 const OTHER_DISKS: &str =
     "RAID, LVM and encrypted disks are not put together; name other disks under `fs_setup`";
-const STATE: &[(&str, &str)] = &[
+pub(super) static STATE: Table = Table::new("rancher.state", &[]).unsupported(&[
     ("dev", BY_NAME),
     ("wait", BY_NAME),
     ("required", BY_NAME),
@@ -32,9 +32,9 @@ const STATE: &[(&str, &str)] = &[
     ("cryptsetup", OTHER_DISKS),
     ("rngd", "the kernel's generator is seeded by itself"),
     ("script", "write commands for each boot under `bootcmd`"),
-];
+]);
 const ENGINE: &str = "the system engine is not a Docker";
-const SYSTEM_DOCKER: &[(&str, &str)] = &[
+pub(super) static SYSTEM_DOCKER: Table = Table::new("rancher.system_docker", &[]).unsupported(&[
     ("registry_mirror", "write `keelson.registries`"),
     ("insecure_registry", "write `keelson.registries`"),
     ("environment", "set a proxy with `keelson.proxy`"),
@@ -68,13 +68,23 @@ const SYSTEM_DOCKER: &[(&str, &str)] = &[
     ("storage_context", ENGINE),
     ("storage_driver", ENGINE),
     ("userland_proxy", ENGINE),
-];
-const DEFAULTS: &[(&str, &str)] = &[
+]);
+pub(super) static DEFAULTS: Table = Table::new("rancher.defaults", &[]).unsupported(&[
     ("hostname", "it stands at the top level: `hostname`"),
     ("network", "it stands above: `rancher.network`"),
     ("docker", "it stands above: `rancher.docker`"),
     ("system_docker_logs", "all output goes to the log"),
-];
+]);
+pub(super) static CLOUD_INIT: Table = Table::new(
+    "rancher.cloud_init",
+    &[(
+        "datasources",
+        Shape::TEXTS,
+        "Data sources that may be asked",
+    )],
+);
+/// `rancher.services_include`
+pub(super) const SERVICES_INCLUDE: Shape = Shape::Map(&Shape::Hint(&Shape::Boolean));
 
 /// What they come to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -85,18 +95,18 @@ pub(super) struct Rancher {
 
 /// Reads them, and says of each that has no effect what has one. What is switched off needs no word.
 pub(super) fn read(rancher: &Fields<'_>, diagnostics: &mut Diagnostics) -> Rancher {
-    for (key, known, unsupported) in [
-        ("state", &[][..], STATE),
-        ("system_docker", &[], SYSTEM_DOCKER),
-        ("defaults", &[], DEFAULTS),
-        ("cloud_init", &["datasources"], &[]),
+    for (key, table) in [
+        ("state", &STATE),
+        ("system_docker", &SYSTEM_DOCKER),
+        ("defaults", &DEFAULTS),
+        ("cloud_init", &CLOUD_INIT),
     ] {
         let within = format!("rancher.{key}");
         if let Some(fields) = rancher
             .get(key)
             .and_then(|node| yaml::mapping(&within, node, diagnostics))
         {
-            fields.check(&format!(" of {within}"), known, unsupported, diagnostics);
+            fields.check(&format!(" of {within}"), table, diagnostics);
         }
     }
     if let Some(node) = rancher.get("disable") {

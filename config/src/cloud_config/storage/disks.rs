@@ -3,7 +3,72 @@
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Node, Shape, Table, Value};
+
+/// `disk_setup`
+pub(in super::super) const DISK_SETUP: Shape = Shape::Map(&Shape::Table(&DISK));
+static DISK: Table = Table::new(
+    "disk_setup",
+    &[
+        (
+            "table_type",
+            Shape::Words(&["mbr", "dos", "gpt"]),
+            "Kind of the partition table",
+        ),
+        (
+            "layout",
+            LAYOUT,
+            "True for one part, or parts in per cent with their types: [50, [50, 82]]",
+        ),
+        (
+            "overwrite",
+            Shape::Boolean,
+            "Also when there is something on the disk",
+        ),
+    ],
+);
+const PERCENT: Shape = Shape::Integer(1, 100);
+const LAYOUT: Shape = Shape::AnyOf(&[
+    Shape::Boolean,
+    Shape::Words(&["remove"]),
+    Shape::List(&Shape::AnyOf(&[PERCENT, Shape::List(&Shape::Any)])),
+]);
+/// `fs_setup`
+pub(in super::super) const FS_SETUP: Shape = Shape::List(&Shape::Table(&FILESYSTEM));
+static FILESYSTEM: Table = Table::new(
+    "fs_setup",
+    &[
+        ("device", Shape::Text, "The disk or partition"),
+        (
+            "filesystem",
+            Shape::Words(&KINDS),
+            "ext4 unless said otherwise",
+        ),
+        ("label", Shape::Text, "Its label"),
+        (
+            "partition",
+            PARTITION,
+            "Number of the partition of `device`",
+        ),
+        (
+            "overwrite",
+            Shape::Boolean,
+            "Also when there is something on it",
+        ),
+        (
+            "replace_fs",
+            Shape::Text,
+            "Also when this kind of file system is on it",
+        ),
+        ("extra_opts", Shape::TEXTS, "Options of mkfs"),
+    ],
+)
+.unsupported(&[("cmd", "file systems are made by mkfs")])
+.required(&["device"]);
+const PARTITION: Shape = Shape::AnyOf(&[
+    Shape::Words(&["auto", "any", "none"]),
+    Shape::Integer(0, 255),
+]);
 
 /// A disk and what it is parted into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +156,7 @@ pub(super) fn disks(
         let Some(fields) = yaml::mapping(&what, node, diagnostics) else {
             continue;
         };
-        let known = ["table_type", "layout", "overwrite"];
-        fields.check(&format!(" of {what}"), &known, &[], diagnostics);
+        fields.check(&format!(" of {what}"), &DISK, diagnostics);
         let table = fields.get("table_type");
         let kind = table.and_then(|node| yaml::string(&what, node, diagnostics));
         let gpt = match kind.as_deref() {
@@ -219,17 +283,7 @@ pub(super) fn filesystems(
         let Some(fields) = yaml::mapping("fs_setup", item, diagnostics) else {
             continue;
         };
-        let known = [
-            "device",
-            "filesystem",
-            "label",
-            "partition",
-            "overwrite",
-            "replace_fs",
-            "extra_opts",
-        ];
-        let other = [("cmd", "file systems are made by mkfs")];
-        fields.check(" of fs_setup", &known, &other, diagnostics);
+        fields.check(" of fs_setup", &FILESYSTEM, diagnostics);
         if fields.get("cmd").is_some() {
             continue;
         }

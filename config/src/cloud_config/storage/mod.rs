@@ -8,7 +8,9 @@
 mod disks;
 mod mounts;
 
+pub(super) use disks::{DISK_SETUP, FS_SETUP};
 pub use disks::{Disk, Filesystem, Layout, Partition, Target};
+pub(super) use mounts::{MOUNTS, SWAP};
 pub use mounts::{Mount, NO_DEVICE, SwapFile, SwapSize, place};
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,27 @@
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostics;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Node, Shape, Table, Value};
+
+/// `mounts`: each entry is a list of the fields of fstab(5), or its first one alone.
+pub(in super::super) const MOUNTS: Shape = Shape::List(&Shape::TEXTS);
+/// `swap`
+pub(in super::super) static SWAP: Table = Table::new(
+    "swap",
+    &[
+        ("filename", Shape::Any, "Says nothing here"),
+        (
+            "size",
+            Shape::Text,
+            "Bytes, or with K, M, G, T; auto goes by the memory",
+        ),
+        (
+            "maxsize",
+            Shape::Text,
+            "At most so much, when the size is auto",
+        ),
+    ],
+);
 
 /// Where people mount things, and where that is kept: containers that show it to people and applications have it from there.
 pub(super) const PLACES: [(&str, &str); 6] = [
@@ -245,12 +265,7 @@ fn is_bind(options: &[String]) -> bool {
 /// `swap`: a file. Where it is is ours to say.
 pub(super) fn swap_file(node: &Node, diagnostics: &mut Diagnostics) -> Option<SwapFile> {
     let all = yaml::mapping("swap", node, diagnostics)?;
-    all.check(
-        " of swap",
-        &["filename", "size", "maxsize"],
-        &[],
-        diagnostics,
-    );
+    all.check(" of swap", &SWAP, diagnostics);
     let mut bytes = |key: &str| {
         let node = all.get(key)?;
         let text = yaml::string(&format!("swap.{key}"), node, diagnostics)?;
