@@ -123,6 +123,12 @@ pub(crate) enum Config {
         #[arg(long)]
         network: bool,
     },
+    /// Prints the JSON Schema of a cloud-config, for editors: they propose keys and say what is wrong while one writes.
+    Schema {
+        /// That of a network-config.
+        #[arg(long)]
+        network: bool,
+    },
     /// Applies the configuration at once: all but what runs once an instance.
     Apply,
 }

@@ -16,7 +16,7 @@ use keelson_config::instance::CONFIG_DIRECTORY;
 use keelson_config::layers::{self, Assembled};
 use keelson_config::user_data::Include;
 use keelson_config::yaml::{self, Node, Value};
-use keelson_config::{DataSource, Diagnostic, Diagnostics};
+use keelson_config::{DataSource, Diagnostic, Diagnostics, schema};
 use keelson_first_boot::stored;
 use keelson_sys::durable::Tree;
 
@@ -36,6 +36,10 @@ pub(crate) fn run(command: Config, output: &mut Output<'_>) -> Result<(), Failur
         Config::Get { key } => get(key.as_deref(), output),
         Config::Export { full, secrets } => export(full, secrets, output),
         Config::Validate { file, network } => validate::run(&file, network, output),
+        Config::Schema { network } => output.value(&match network {
+            true => schema::network_config(),
+            false => schema::cloud_config(),
+        }),
         Config::Set { key, value, apply } => {
             edit::set(&key, &value, output)?;
             finish(apply, output)
@@ -168,6 +172,18 @@ fn export(full: bool, with_secrets: bool, output: &mut Output<'_>) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_schemas_of_both_kinds_of_documents_are_json() {
+        for (network, key) in [(false, "hostname"), (true, "network")] {
+            let mut written = Vec::new();
+            let mut output = Output::to(&mut written, false);
+            run(Config::Schema { network }, &mut output).unwrap();
+            drop(output);
+            let schema: serde_json::Value = serde_json::from_slice(&written).unwrap();
+            assert!(schema["properties"][key].is_object(), "{key}");
+        }
+    }
 
     #[test]
     fn keys_lead_through_mappings_and_lists() {

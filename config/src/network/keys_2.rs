@@ -301,13 +301,21 @@ pub(super) static OVERRIDES_6: Table = Table::new(
 pub(super) static PREFIX: Table = Table::new(
     "dhcp6-prefix",
     &[
-        ("from", Shape::Text, "The interface that asks for the prefix"),
+        (
+            "from",
+            Shape::Text,
+            "The interface that asks for the prefix",
+        ),
         (
             "subnet-id",
             Shape::Integer(0, i64::MAX),
             "Number of the /64 in the prefix",
         ),
-        ("token", Shape::Text, "The host's part of the address, as ::1"),
+        (
+            "token",
+            Shape::Text,
+            "The host's part of the address, as ::1",
+        ),
     ],
 )
 .required(&["from"]);

@@ -137,8 +137,10 @@ fn settings(
     interface.ipv6_privacy = truth("ipv6-privacy", diagnostics);
     interface.optional = truth("optional", diagnostics);
     interface.wakeonlan = truth("wakeonlan", diagnostics);
-    interface.dhcp4_overrides = overrides("dhcp4-overrides", &keys_2::OVERRIDES, fields, diagnostics);
-    interface.dhcp6_overrides = overrides("dhcp6-overrides", &keys_2::OVERRIDES_6, fields, diagnostics);
+    interface.dhcp4_overrides =
+        overrides("dhcp4-overrides", &keys_2::OVERRIDES, fields, diagnostics);
+    interface.dhcp6_overrides =
+        overrides("dhcp6-overrides", &keys_2::OVERRIDES_6, fields, diagnostics);
     delegated::check_request(interface, what, fields, diagnostics);
     interface.dhcp6_prefix = fields
         .get("dhcp6-prefix")
