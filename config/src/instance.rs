@@ -57,8 +57,8 @@ pub const CERTIFICATES_DIRECTORY: &str = "ca-certificates";
 /// Directory of host keys and of settings for sshd.
 pub const SSH_DIRECTORY: &str = "ssh";
 
-/// In the directory of host keys: kinds of keys that there are to be (`rsa`, `ecdsa`, `ed25519`), one line with blanks between them.
-/// Without it there are the usual ones.
+/// In the directory of host keys: kinds of keys that sshd is to have (`rsa`, `ecdsa`, `ed25519`), one line with blanks between them.
+/// Without it, and when it names none, it has the usual ones.
 pub const HOST_KEY_KINDS_FILE: &str = "key-kinds";
 /// The same of kinds whose fingerprints are told at the console when keys are made. Without it all are.
 pub const TOLD_KINDS_FILE: &str = "told-kinds";

@@ -57,9 +57,6 @@ pub fn assemble(
         .user_data
         .as_ref()
         .map(|bytes| user_data::read(bytes, "user-data", &mut context, diagnostics));
-    if let Some(config) = user.as_ref().and_then(|user| user.config.as_ref()) {
-        choice::warn_if_late(config, diagnostics);
-    }
     let wants_vendors = user
         .as_ref()
         .and_then(|user| user.config.as_ref())
@@ -68,6 +65,10 @@ pub fn assemble(
     let mut vendors: Vec<UserData> = vendors
         .map(|bytes| user_data::read(bytes, "vendor-data", &mut context, diagnostics))
         .collect();
+    let configs = vendors.iter().chain(&user);
+    for config in configs.filter_map(|part| part.config.as_ref()) {
+        choice::warn_if_late(config, diagnostics);
+    }
     // Their parts are numbered as the user's are.
     for (number, vendor) in vendors.iter_mut().enumerate() {
         for script in vendor.scripts.iter_mut().chain(&mut vendor.boothooks) {
@@ -363,6 +364,7 @@ mod tests {
             files: vec![file("config.d", "datasource_list: [Ec2]\n")],
             source: DataSource {
                 user_data: Some(b"#cloud-config\ndatasource_list: [GCE]\n".to_vec()),
+                vendor_data: vec![b"#cloud-config\ndatasource: {Ec2: {}}\n".to_vec()],
                 ..DataSource::default()
             },
             ..Inputs::default()
@@ -376,6 +378,10 @@ mod tests {
             messages[0].to_string(),
             "user-data:2:18: `datasource_list` is not applied: the data source that says it is found already; put it into /state/config/config.d or on the kernel command line"
         );
+        let of_vendors = "vendor-data:2:13: `datasource` is not applied: ";
+        let starts = messages.iter().map(ToString::to_string);
+        let count = starts.filter(|message| message.starts_with(of_vendors));
+        assert_eq!(count.count(), 1, "{messages:?}");
         inputs.command_line = "ro rancher.cloud_init.datasources=[configdrive, hetzner]".into();
         assert!(choice(&inputs).allows("hetzner") && !choice(&inputs).allows("ec2"));
         inputs.command_line = "ro keelson.datasources=[]".into();

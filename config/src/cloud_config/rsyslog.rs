@@ -97,16 +97,37 @@ pub(super) fn parse(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Vec<LogR
         fields.check(" of keelson.log", &LOG, diagnostics);
         named("keelson.log.remotes", &fields, &mut found, diagnostics);
     }
-    for remote in found {
-        if !remotes.contains(&remote) {
-            remotes.push(remote);
+    for (remote, position) in found {
+        let same = remotes.iter_mut().find(|known| known.is_same(&remote));
+        match same {
+            None => remotes.push(remote),
+            Some(known) if *known == remote => {}
+            Some(known) => {
+                known.level = known.level.max(remote.level);
+                let message = format!(
+                    "`{}:{}` is named twice: messages of both are sent there once, as the first says how",
+                    remote.host, remote.port
+                );
+                diagnostics.warning(position, message);
+            }
         }
     }
     remotes
 }
 
+/// Servers in the order in which they are named, and where.
+type Found = Vec<(LogRemote, Position)>;
+
+impl LogRemote {
+    /// Whether it is the same server, whatever is sent there and how it is framed.
+    fn is_same(&self, other: &LogRemote) -> bool {
+        let place = |remote: &LogRemote| (remote.transport == "udp", remote.port);
+        place(self) == place(other) && self.host.eq_ignore_ascii_case(&other.host)
+    }
+}
+
 /// `rsyslog`: `remotes`, and of `configs` those lines that forward; or a list, as it once was, of `configs`.
-fn rsyslog(node: &Node, found: &mut Vec<LogRemote>, diagnostics: &mut Diagnostics) {
+fn rsyslog(node: &Node, found: &mut Found, diagnostics: &mut Diagnostics) {
     if let Value::Sequence(_) = node.value {
         return configs("rsyslog", node, found, diagnostics);
     }
@@ -121,12 +142,7 @@ fn rsyslog(node: &Node, found: &mut Vec<LogRemote>, diagnostics: &mut Diagnostic
 }
 
 /// `remotes`: forwarding lines by name; nothing behind a name is none.
-fn named(
-    what: &str,
-    fields: &Fields<'_>,
-    found: &mut Vec<LogRemote>,
-    diagnostics: &mut Diagnostics,
-) {
+fn named(what: &str, fields: &Fields<'_>, found: &mut Found, diagnostics: &mut Diagnostics) {
     let Some(remotes) = fields
         .get("remotes")
         .and_then(|node| yaml::mapping(what, node, diagnostics))
@@ -138,8 +154,10 @@ fn named(
         let Some(line) = yaml::string(&what, node, diagnostics) else {
             continue;
         };
-        match rule(line.split('#').next().unwrap_or_default(), true) {
-            Ok(remote) => found.push(remote),
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let line = without_template(&what, line, node.position, diagnostics);
+        match rule(line, true) {
+            Ok(remote) => found.push((remote, node.position)),
             Err(why) => diagnostics.error(
                 node.position,
                 format!("{what}: {why}; nothing is sent there"),
@@ -149,7 +167,7 @@ fn named(
 }
 
 /// `configs`: texts, or mappings with `content`.
-fn configs(what: &str, node: &Node, found: &mut Vec<LogRemote>, diagnostics: &mut Diagnostics) {
+fn configs(what: &str, node: &Node, found: &mut Found, diagnostics: &mut Diagnostics) {
     let Some(items) = yaml::list(what, node, diagnostics) else {
         return;
     };
@@ -183,15 +201,16 @@ fn lines(
     what: &str,
     text: &str,
     position: Position,
-    found: &mut Vec<LogRemote>,
+    found: &mut Found,
     diagnostics: &mut Diagnostics,
 ) {
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+        let line = without_template(what, line, position, diagnostics);
         match rule(line, false) {
-            Ok(remote) => found.push(remote),
+            Ok(remote) => found.push((remote, position)),
             Err(why) => {
                 let shown: String = line.chars().take(40).collect();
                 let message = format!(
@@ -201,6 +220,31 @@ fn lines(
             }
         }
     }
+}
+
+/// A line without the name of a template behind its target (`@@HOST:PORT;RSYSLOG_ForwardFormat`).
+fn without_template<'a>(
+    what: &str,
+    line: &'a str,
+    position: Position,
+    diagnostics: &mut Diagnostics,
+) -> &'a str {
+    // A selector may have semicolons as well.
+    let target = line.rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
+    let semicolon = line[target..].find(';').map(|at| target + at);
+    let Some((rest, template)) = semicolon
+        .filter(|_| line[target..].starts_with('@'))
+        .map(|at| (&line[..at], &line[at + 1..]))
+    else {
+        return line;
+    };
+    if !template.is_empty() {
+        let message = format!(
+            "{what}: the template `{template}` is not applied: messages are those of RFC 5424"
+        );
+        diagnostics.warning(position, message);
+    }
+    rest
 }
 
 /// A line that forwards (rsyslog.conf(5)): `[SELECTOR] @HOST[:PORT]` by UDP, `@@` by TCP, `@@(o)` by TCP with lengths. In
@@ -317,78 +361,4 @@ services:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::CloudConfig;
-
-    fn read(text: &str) -> (Vec<String>, Vec<String>) {
-        let mut diagnostics = Diagnostics::new("user-data");
-        let config = CloudConfig::parse(text, &mut diagnostics).unwrap();
-        let file = config.services.files.iter().find(|file| file.name == NAME);
-        let line = file.and_then(|file| file.text.lines().find(|line| line.contains("command:")));
-        let servers = line.map(|line| line.split('"').skip(1).step_by(2));
-        let servers = servers.into_iter().flatten().map(str::to_owned).collect();
-        let messages = diagnostics.into_sorted();
-        (servers, messages.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn servers_stand_in_all_forms_that_cloud_init_has() {
-        for (text, server) in [
-            (
-                "rsyslog: {remotes: {maas: 192.168.1.1}}",
-                "udp,7,192.168.1.1,514",
-            ),
-            (
-                "rsyslog: {remotes: {a: '*.err @@logs.example:1514 # ours'}}",
-                "tcp,3,logs.example,1514",
-            ),
-            (
-                "rsyslog: {remotes: {a: '@[2001:db8::1]:10514'}}",
-                "udp,7,2001:db8::1,10514",
-            ),
-            (
-                "rsyslog: {configs: ['*.* @@192.158.1.1']}",
-                "tcp,7,192.158.1.1,514",
-            ),
-            (
-                "rsyslog: {configs: [{content: \"# ours\\n*.*   @@(o)192.0.2.1:10514\\n\", filename: 01-a.conf}]}",
-                "tcp-counted,7,192.0.2.1,10514",
-            ),
-            (
-                "rsyslog: ['*.warn @h', {content: '*.warning @h:514', filename: x}]",
-                "udp,4,h,514",
-            ),
-            (
-                "keelson: {log: {remotes: {a: '*.* @@[::1]'}}}",
-                "tcp,7,::1,514",
-            ),
-        ] {
-            assert_eq!(read(text), (vec![server.to_owned()], Vec::new()), "{text}");
-        }
-        assert_eq!(read("rsyslog: {remotes: {a: ~}}"), (Vec::new(), Vec::new()));
-    }
-
-    #[test]
-    fn all_else_of_rsyslog_is_said_with_line_and_column() {
-        let (servers, messages) = read(
-            "rsyslog:\n  config_dir: /etc/rsyslog.d\n  configs:\n  - 'module(load=\"imudp\")'\n  - 'auth.* @h'\n  remotes:\n    a: '*.* @h:99999'\n    b: [x]\n",
-        );
-        assert_eq!(servers, Vec::<String>::new());
-        let ends = [
-            "user-data:2:3: `config_dir` of rsyslog is not applied: there is no rsyslog: what `remotes` and forwarding lines of `configs` say is done by the log's own service",
-            "user-data:4:5: rsyslog.configs: `module(load=\"imudp\")` is not applied: it does not say where to, as `*.* @HOST:PORT`; there is no rsyslog, and lines that forward (`*.* @@HOST:PORT`) are all that is understood",
-            "user-data:5:5: rsyslog.configs: `auth.* @h` is not applied: the selector `auth.*` is not `*.` and a level, as `*.*` or `*.warning`; there is no rsyslog, and lines that forward (`*.* @@HOST:PORT`) are all that is understood",
-            "user-data:7:8: rsyslog.remotes.a: `h:99999` is no HOST:PORT; nothing is sent there",
-            "user-data:8:8: rsyslog.remotes.b: expected text, found a list; it is not applied",
-        ];
-        assert_eq!(messages, ends);
-    }
-
-    #[test]
-    fn a_host_cannot_say_more_than_where_it_is() {
-        for target in ["h,x", "a\"b", "h:1:2", "[h]", "", ":514", "$x", "[::1]x"] {
-            assert!(rule(&format!("*.* @{target}"), true).is_err(), "{target}");
-        }
-    }
-}
+mod tests;

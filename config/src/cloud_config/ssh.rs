@@ -186,11 +186,15 @@ fn key_kinds(
     Some(kinds)
 }
 
-/// Which fingerprints are told: `no_ssh_fingerprints`, `ssh.emit_keys_to_console`, `ssh_fp_console_blacklist`.
+/// Which fingerprints of host keys are told: `ssh.emit_keys_to_console`, `ssh_fp_console_blacklist`.
 fn told_kinds(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Vec<&'static str>> {
-    let none = top
-        .get("no_ssh_fingerprints")
-        .and_then(|node| yaml::boolean("no_ssh_fingerprints", node, diagnostics));
+    // These are of people's keys, whose fingerprints are not told: there is nothing to switch off.
+    if let Some(node) = top.get("no_ssh_fingerprints") {
+        yaml::boolean("no_ssh_fingerprints", node, diagnostics);
+    }
+    if let Some(node) = top.get("authkey_hash") {
+        yaml::string("authkey_hash", node, diagnostics);
+    }
     let section = top
         .get("ssh")
         .and_then(|node| yaml::mapping("ssh", node, diagnostics));
@@ -203,17 +207,10 @@ fn told_kinds(top: &Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Vec<&'s
         }
         yaml::boolean("ssh.emit_keys_to_console", node, diagnostics)
     });
-    if let Some(node) = top.get("authkey_hash")
-        && let Some(hash) = yaml::string("authkey_hash", node, diagnostics)
-        && !hash.eq_ignore_ascii_case("sha256")
-    {
-        let message = "authkey_hash: fingerprints are SHA256's, as ssh shows them";
-        diagnostics.warning(node.position, message);
-    }
     // Keys themselves are not told, whichever they are.
     kinds_of_list("ssh_key_console_blacklist", top, diagnostics);
     let hidden = kinds_of_list("ssh_fp_console_blacklist", top, diagnostics);
-    if none == Some(true) || emits == Some(false) {
+    if emits == Some(false) {
         return Some(Vec::new());
     }
     let hidden = hidden?;
@@ -345,9 +342,8 @@ mod tests {
     fn fingerprints_are_told_unless_that_is_not_wanted() {
         for (text, told) in [
             ("{}", None),
-            ("{no_ssh_fingerprints: false, authkey_hash: sha256}", None),
+            ("{no_ssh_fingerprints: true, authkey_hash: sha512}", None),
             ("{ssh_key_console_blacklist: [ssh-rsa]}", None),
-            ("{no_ssh_fingerprints: true}", Some(vec![])),
             ("{ssh: {emit_keys_to_console: false}}", Some(vec![])),
             (
                 "{ssh_fp_console_blacklist: [ssh-dss, ecdsa-sha2-nistp256]}",
@@ -357,7 +353,7 @@ mod tests {
             let (ssh, messages) = read(text);
             assert_eq!((ssh.told_kinds, messages), (told, Vec::new()), "{text}");
         }
-        assert_eq!(read("{authkey_hash: md5}").1.len(), 1);
+        assert_eq!(read("{no_ssh_fingerprints: [x]}").1.len(), 1);
         assert_eq!(read("{ssh: {emit: false}}").1.len(), 1);
     }
 }

@@ -87,6 +87,12 @@ const INSTEAD: [(&str, &str); 3] = [
 ];
 /// No data source at all.
 const NONE: &str = "none";
+/// RancherOS' name of the kernel command line, which is a layer of the configuration whatever is listed.
+const COMMAND_LINE: &str = "cmdline";
+/// Stands in a choice for what is no data source here: of such a list none is the only one.
+const OTHER: &str = "other";
+/// The firmware's credentials are not asked for by a name of their own: they may be where a seed may be.
+const CREDENTIALS: &str = "credentials";
 const TOO_LATE: &str = "the data source that says it is found already; put it into /state/config/config.d or on the kernel command line";
 
 /// Which data sources may be asked.
@@ -114,8 +120,13 @@ impl Choice {
         self.seed_from.as_deref()
     }
 
-    /// Whether a data source, by cloud-init's name, may be asked. That there is none may always be.
+    /// Whether a data source, by cloud-init's name, may be asked. That there is none may always be. What the command line says
+    /// besides, [`super::machine::Machine::allows`] knows.
     pub fn allows(&self, name: &str) -> bool {
+        let name = match name {
+            CREDENTIALS => "nocloud",
+            name => name,
+        };
         let is = |known: &String| known.eq_ignore_ascii_case(name);
         name == NONE || self.names.as_ref().is_none_or(|names| names.iter().any(is))
     }
@@ -178,12 +189,19 @@ fn below<'a>(top: &Fields<'a>, name: &str) -> Option<Fields<'a>> {
     fields(top.get(name)?)
 }
 
-/// Names in a list; `None` when it allows all.
+/// Names in a list; `None` when it allows all, or when nothing in it is a data source here: a name that is spelled wrong must not
+/// cost the machine its data source.
 fn names(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     let mut others: Vec<String> = Vec::new();
+    let mut others_at = None;
     let mut allows_all = false;
-    for text in yaml::strings(what, node, diagnostics) {
+    let mut is_other_there = false;
+    for item in yaml::list_or_single(node) {
+        let Some(text) = yaml::string(what, item, diagnostics) else {
+            is_other_there = true;
+            continue;
+        };
         // RancherOS has an address or a path behind some.
         let (name, place) = text.split_once(':').unwrap_or((&text, ""));
         let lower = name.trim().to_ascii_lowercase();
@@ -194,28 +212,42 @@ fn names(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Vec<S
         if lower == "*" {
             allows_all = true;
         } else if let Some((_, instead)) = INSTEAD.iter().find(|(name, _)| *name == lower) {
+            is_other_there = true;
             let message = format!("{what}: `{text}` is no data source here: {instead}");
-            diagnostics.warning(node.position, message);
-        } else if !KNOWN.contains(&lower) && lower != "cmdline" {
-            others.push(name.to_owned());
-        } else if !found.iter().any(|known| known == lower) && lower != "cmdline" {
+            diagnostics.warning(item.position, message);
+        } else if !KNOWN.contains(&lower) && lower != COMMAND_LINE {
+            is_other_there = true;
+            others.push(format!("`{name}`"));
+            others_at.get_or_insert(item.position);
+        } else if !found.iter().any(|known| known == lower) && lower != COMMAND_LINE {
             found.push(lower.to_owned());
         }
         if KNOWN.contains(&lower) && !["", "/media/config-2", "/dev/sr0"].contains(&place) {
             let message = format!(
                 "{what}: `{name}` is asked where it always is, not at `{place}`; a seed at an address of yours is `datasource: {{NoCloud: {{seedfrom: ADDRESS}}}}`"
             );
-            diagnostics.warning(node.position, message);
+            diagnostics.warning(item.position, message);
         }
     }
-    if !others.is_empty() {
-        let message = format!(
-            "{what}: no data sources here, and not asked: {}",
-            others.join(", ")
-        );
-        diagnostics.warning(node.position, message);
+    if let Some(position) = others_at {
+        let others = others.join(", ");
+        let message = format!("{what}: no data sources here, and not asked: {others}");
+        diagnostics.warning(position, message);
     }
-    (!allows_all).then_some(found)
+    if allows_all {
+        return None;
+    }
+    if is_other_there && found.iter().all(|name| name == NONE) {
+        let message = format!(
+            "{what}: nothing in it is a data source here: all are asked; an empty list is for none"
+        );
+        diagnostics.error(node.position, message);
+        return None;
+    }
+    if is_other_there {
+        found.push(OTHER.to_owned());
+    }
+    Some(found)
 }
 
 /// `datasource.NoCloud.seedfrom`; settings of other data sources are said to have no effect.
@@ -317,15 +349,60 @@ mod tests {
         let (choice, messages) = choice(
             "datasource_list: [MAAS, Ec2, LXD]\nrancher: {cloud_init: {datasources: ['url:http://h/', 'ec2:http://h']}}\n",
         );
-        assert_eq!(choice.only(), Some("ec2"));
+        // The last list counts, and nothing in it is known but Ec2.
+        assert!(choice.allows("ec2") && !choice.allows("gce"));
+        assert_eq!(choice.only(), None);
         assert_eq!(
             messages,
             [
-                "config.d:1:18: datasource_list: no data sources here, and not asked: MAAS, LXD",
-                "config.d:2:37: rancher.cloud_init.datasources: `url:http://h/` is no data source here: write `cloud-config-url=ADDRESS` on the kernel command line",
-                "config.d:2:37: rancher.cloud_init.datasources: `ec2` is asked where it always is, not at `http://h`; a seed at an address of yours is `datasource: {NoCloud: {seedfrom: ADDRESS}}`",
+                "config.d:1:19: datasource_list: no data sources here, and not asked: `MAAS`, `LXD`",
+                "config.d:2:38: rancher.cloud_init.datasources: `url:http://h/` is no data source here: write `cloud-config-url=ADDRESS` on the kernel command line",
+                "config.d:2:55: rancher.cloud_init.datasources: `ec2` is asked where it always is, not at `http://h`; a seed at an address of yours is `datasource: {NoCloud: {seedfrom: ADDRESS}}`",
             ]
         );
+    }
+
+    #[test]
+    fn a_list_without_anything_that_is_known_restricts_nothing() {
+        for text in [
+            "datasource_list: [Hetzer]",
+            "datasource_list: [MAAS, None]",
+            "datasource_list: ''",
+            "datasource_list: {ec2: true}",
+            "keelson: {datasources: [[ec2]]}",
+            "rancher: {cloud_init: {datasources: ['file:/x']}}",
+        ] {
+            let (choice, messages) = choice(text);
+            assert!(!choice.is_none() && choice.allows("hetzner"), "{text}");
+            let end =
+                "nothing in it is a data source here: all are asked; an empty list is for none";
+            let is_said = messages.iter().any(|message| message.ends_with(end));
+            assert!(is_said, "{text}: {messages:?}");
+        }
+    }
+
+    #[test]
+    fn the_only_one_is_the_only_one_that_was_written() {
+        let only = |text: &str| choice(text).0.only().map(str::to_owned);
+        assert_eq!(only("datasource_list: [MAAS, Ec2, LXD]"), None);
+        assert_eq!(only("datasource_list: [Ec2, None]").as_deref(), Some("ec2"));
+        let rancher = "rancher: {cloud_init: {datasources: [cmdline, packet]}}";
+        assert_eq!(only(rancher).as_deref(), Some("equinix"));
+    }
+
+    #[test]
+    fn each_data_source_that_there_is_can_be_listed() {
+        let mut all: Vec<String> = super::super::machine::names().map(str::to_owned).collect();
+        let on_disks = ["nocloud", "configdrive", "ovf", "vmware"];
+        all.extend(on_disks.map(str::to_owned));
+        for name in all {
+            let (choice, messages) = choice(&format!("datasource_list: [{name}, None]"));
+            assert!(choice.allows(&name) && messages.is_empty(), "{name}");
+        }
+        // The firmware's credentials have no name in lists.
+        let credentials = |text: &str| choice(text).0.allows("credentials");
+        assert!(credentials("datasource_list: [NoCloud]"));
+        assert!(!credentials("datasource_list: [Ec2]"));
     }
 
     #[test]

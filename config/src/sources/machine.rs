@@ -110,6 +110,12 @@ impl Machine {
             || (asked.is_none() && self.choice.is_none() && self.nocloud().is_none())
     }
 
+    /// Whether a data source, by cloud-init's name, may be asked, and what it says be used. Where `ds=` names one, on the command
+    /// line or in the SMBIOS' serial number, or a seed has an address, the configuration's list does not count.
+    pub fn allows(&self, name: &str) -> bool {
+        self.asked().is_some() || self.nocloud().is_some() || self.choice.allows(name)
+    }
+
     /// What `ds=nocloud` says, on the command line or in the SMBIOS' serial number; or else the configuration.
     pub fn nocloud(&self) -> Option<nocloud::Asked> {
         let lines = [self.command_line.as_str(), self.dmi("product_serial")];
@@ -223,6 +229,12 @@ impl Machine {
         }
         filled
     }
+}
+
+/// Names of those without settings.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
 }
 
 /// The one of this name, in small letters or capitals.
@@ -385,6 +397,22 @@ mod tests {
         let seed = Some("http://h/");
         assert_eq!(chosen("", &["nocloud"], seed), (Some("NoCloud"), false));
         assert_eq!(chosen("ds=gce", &["nocloud"], seed), (Some("GCE"), false));
+    }
+
+    #[test]
+    fn a_list_restricts_nothing_where_a_data_source_is_named_otherwise() {
+        let allows = |line: &str, serial: &str, seed: Option<&str>| {
+            let machine = Machine {
+                choice: Choice::new(Some(vec!["ec2".into()]), seed.map(str::to_owned)),
+                ..machine(line, &[("product_serial", serial)])
+            };
+            [machine.allows("gce"), machine.allows("nocloud")]
+        };
+        assert_eq!(allows("quiet", "s-1", None), [false, false]);
+        assert_eq!(allows("ds=gce", "s-1", None), [true, true]);
+        assert_eq!(allows("ds=nocloud", "s-1", None), [true, true]);
+        assert_eq!(allows("", "ds=nocloud;s=http://h/", None), [true, true]);
+        assert_eq!(allows("", "s-1", Some("http://h/")), [true, true]);
     }
 
     #[test]

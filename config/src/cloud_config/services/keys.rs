@@ -176,7 +176,10 @@ const RANCHER_UNSUPPORTED: &[(&str, &str)] = &[
         "cloud_init_services",
         "the system starts without services of a user's before it",
     ),
-    ("datasources", "it stands under `keelson`"),
+    (
+        "datasources",
+        "it is `cloud_init.datasources` here, or `keelson.datasources`",
+    ),
     ("firewall", "it stands under `keelson`"),
     ("force_console_rebuild", "the console is fresh at each boot"),
     (

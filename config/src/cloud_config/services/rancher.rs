@@ -106,7 +106,7 @@ pub(super) fn read(rancher: &Fields<'_>, diagnostics: &mut Diagnostics) -> Ranch
             .get(key)
             .and_then(|node| yaml::mapping(&within, node, diagnostics))
         {
-            fields.check(&format!(" of {within}"), table, diagnostics);
+            fields.check_unless(is_off, &format!(" of {within}"), table, diagnostics);
         }
     }
     if let Some(node) = rancher.get("disable") {
@@ -290,8 +290,14 @@ mod tests {
 
     #[test]
     fn what_is_off_needs_no_word() {
-        let text = "{debug: false, log: false, rm_usr: false, no_sharedroot: false, recovery: false, upgrade: {}, disable: [password, autologin], services_include: {a: false}, force_console_rebuild: no}";
+        let text = "{debug: false, log: false, rm_usr: false, no_sharedroot: false, recovery: false, upgrade: {}, disable: [password, autologin], services_include: {a: false}, force_console_rebuild: no, state: {autoformat: [], wait: false, mdadm_scan: false}, system_docker: {debug: false, environment: [], bip: ~}}";
         assert_eq!(read(text), (Vec::new(), Vec::new()));
+        // It is `rancher.cloud_init.datasources`.
+        let (_, messages) = read("{datasources: [ec2]}");
+        assert!(
+            messages[0].contains("it is `cloud_init.datasources` here"),
+            "{messages:?}"
+        );
     }
 
     #[test]

@@ -31,7 +31,8 @@ fn docker_keeps_what_others_set() {
 #[test]
 fn the_console_is_told_which_host_keys_to_make_and_what_to_tell_of_them() {
     let machine = Machine::new();
-    let text = "#cloud-config\nssh_genkeytypes: [rsa, ed25519]\nno_ssh_fingerprints: true\n";
+    let text =
+        "#cloud-config\nssh_genkeytypes: [rsa, ed25519]\nssh: {emit_keys_to_console: false}\n";
     assert_eq!(machine.boot("i-1", text).1, Vec::<String>::new());
     assert_eq!(machine.text("config/ssh/key-kinds"), "rsa ed25519\n");
     assert_eq!(machine.text("config/ssh/told-kinds"), "\n");
