@@ -162,7 +162,7 @@ fn run(report: &mut Report) -> Result<()> {
         Some(source) => source,
         None => {
             let kept = kept(&state, platform.as_ref(), report);
-            match machine.choice.allows(&kept.platform) {
+            match machine.allows(&kept.platform) {
                 true => kept,
                 false => nameless(&state),
             }
@@ -221,13 +221,13 @@ fn find(machine: &Machine, diagnostics: &mut Diagnostics, report: &mut Report) -
     let devices = source::block_devices(Path::new("/sys"), Path::new("/dev"));
     let uuid = machine.dmi("product_uuid");
     let mut unreadable = Vec::new();
-    let found = disks::find(&devices, &machine.choice, |problem| {
+    let found = disks::find(&devices, machine, |problem| {
         unreadable.push(problem);
     });
     unreadable
         .into_iter()
         .for_each(|problem| report.error(problem));
-    let is_allowed = |source: &Source| machine.choice.allows(&source.platform);
+    let is_allowed = |source: &Source| machine.allows(&source.platform);
     found
         .and_then(|found| found.read(uuid, diagnostics))
         .filter(is_allowed)

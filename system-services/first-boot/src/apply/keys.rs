@@ -34,7 +34,6 @@ pub(super) fn wanted(
     };
     let mut all = config.ssh_authorized_keys.clone();
     all.extend(source.public_keys.iter().cloned());
-    all.extend(imported.of(&config.ssh_import_ids));
     let mut keys = Keys::new();
     let mut add = |name: &str, more: &[String]| {
         let list = keys.entry(name.to_owned()).or_default();
@@ -44,10 +43,12 @@ pub(super) fn wanted(
             }
         }
     };
-    add(&for_default, &all);
     if config.root_keys {
         add(ROOT, &all);
     }
+    // People who are let in by a name are let in as that user: as in cloud-init, root is not meant.
+    all.extend(imported.of(&config.ssh_import_ids));
+    add(&for_default, &all);
     for user in users {
         add(&user.name, &user.ssh_authorized_keys);
         add(&user.name, &imported.of(&user.ssh_import_ids));

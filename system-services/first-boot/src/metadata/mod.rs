@@ -107,7 +107,17 @@ struct Task {
 impl Task {
     /// Does what is still to be done.
     fn go_on(&mut self, report: &mut Report) -> Result<()> {
-        // They may be let in, whether or not the data source ever answers.
+        let platform = match self.what.documents_only {
+            false => self.machine.platform(),
+            true => None,
+        };
+        let asked = match &self.source {
+            Some(source) => Ok(source.clone()),
+            None => self.ask(platform.as_ref(), report),
+        };
+        self.source = asked.as_ref().ok().cloned();
+        self.apply_news()?;
+        // People may be let in, whether or not the data source ever answers; but it does not wait for them.
         let keys = keys::fetch(
             &self.config,
             &self.what.imports,
@@ -115,24 +125,28 @@ impl Task {
             &mut self.answered,
             report,
         );
-        let platform = match self.what.documents_only {
-            false => self.machine.platform(),
-            true => None,
-        };
-        let source = match &self.source {
-            Some(source) => source.clone(),
-            None => match self.ask(platform.as_ref(), report) {
-                Ok(source) => source,
-                Err(error) => {
-                    self.apply_news()?;
-                    return Err(error);
-                }
-            },
-        };
-        self.source = Some(source.clone());
         self.apply_news()?;
+        let mut missing = match asked {
+            Ok(source) => self.complete(platform.as_ref(), source, report),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        self.apply_news()?;
+        missing.extend(keys.failure.into_iter().chain(keys.missing));
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(anyhow::Error::msg(missing.join("; "))),
+        }
+    }
+
+    /// What is to be done when the data source has answered; what is still missing, in sentences.
+    fn complete(
+        &mut self,
+        platform: Option<&Platform>,
+        source: Source,
+        report: &mut Report,
+    ) -> Vec<String> {
         let mut unreported = None;
-        if platform == Some(Platform::Azure) && !self.is_reported {
+        if platform == Some(&Platform::Azure) && !self.is_reported {
             let http = &mut self.http;
             let mut exchange = |request: &Request| http.exchange(request);
             unreported = azure::report_ready(&mut Client::new(&mut exchange)).err();
@@ -146,13 +160,8 @@ impl Task {
             &mut self.answered,
             report,
         );
-        self.apply_news()?;
-        let failure = keys.failure.or(fetched.failure);
-        let missing = fetched.missing.or(keys.missing);
-        match failure.or(missing).or(unreported) {
-            Some(error) => Err(anyhow::Error::msg(error)),
-            None => Ok(()),
-        }
+        let fetched = fetched.failure.into_iter().chain(fetched.missing);
+        fetched.chain(unreported).collect()
     }
 
     /// What the data source says: asked, or as it is kept.
@@ -166,7 +175,7 @@ impl Task {
             ));
             None
         });
-        let is_allowed = |kept: &Source| self.machine.choice.allows(&kept.platform);
+        let is_allowed = |kept: &Source| self.machine.allows(&kept.platform);
         let kept = kept.filter(is_allowed);
         let Some(platform) = platform else {
             return Ok(kept.unwrap_or_default());

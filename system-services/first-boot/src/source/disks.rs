@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use keelson_config::Diagnostics;
-use keelson_config::sources::choice::Choice;
+use keelson_config::sources::machine::Machine;
 use keelson_config::sources::{Source, nocloud, openstack, ovf};
 
 use super::{ReadAt, Volume, fat, iso, udf};
@@ -50,12 +50,12 @@ impl Found {
         }
     }
 
-    fn is_allowed(&self, choice: &Choice) -> bool {
+    fn is_allowed(&self, machine: &Machine) -> bool {
         match self.files {
-            Files::NoCloud(_) => choice.allows("nocloud"),
-            Files::ConfigDrive(_) => choice.allows("configdrive"),
+            Files::NoCloud(_) => machine.allows("nocloud"),
+            Files::ConfigDrive(_) => machine.allows("configdrive"),
             // Which of the two it is, its content tells.
-            Files::Ovf(_) => choice.allows("ovf") || choice.allows("azure"),
+            Files::Ovf(_) => machine.allows("ovf") || machine.allows("azure"),
         }
     }
 
@@ -135,7 +135,7 @@ fn config_drive(volume: &dyn Volume) -> io::Result<Option<Files>> {
 /// Devices that cannot be read are skipped, unless they bear a label: `report` is told.
 pub(crate) fn find(
     devices: &[(String, Box<Path>)],
-    choice: &Choice,
+    machine: &Machine,
     mut report: impl FnMut(String),
 ) -> Option<Found> {
     let mut best: Option<Found> = None;
@@ -144,7 +144,7 @@ pub(crate) fn find(
             continue;
         };
         match read(name, &device) {
-            Ok(Some(found)) if !found.is_allowed(choice) => {}
+            Ok(Some(found)) if !found.is_allowed(machine) => {}
             Ok(Some(found)) if found.label() == NOCLOUD => return Some(found),
             Ok(Some(found)) => best = best.or(Some(found)),
             Ok(None) => {}

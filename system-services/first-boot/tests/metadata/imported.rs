@@ -1,6 +1,7 @@
 //! People's keys (`ssh_import_id`), from services that have the names of the real ones.
 
-use std::process::Child;
+use std::net::TcpListener;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use keelson_config::Position;
@@ -8,7 +9,7 @@ use keelson_config::cloud_config::KeyImport;
 use keelson_first_boot::stored::imported::{self, Imported};
 
 use crate::tls;
-use crate::world::{Machine, PATIENCE, is_inside};
+use crate::world::{Machine, PATIENCE, Service, is_inside};
 
 const KEYS: [&str; 3] = ["--documents", "--keys=gh:ann", "--keys=lp:bob"];
 
@@ -142,6 +143,33 @@ fn people_get_in_although_the_data_source_never_answers() {
     }
     assert_eq!(keys(&machine, "gh:ann").len(), 1);
     assert_eq!(machine.kept(), None);
+}
+
+#[test]
+fn the_data_source_does_not_wait_for_keys_of_people() {
+    if !is_inside(
+        "imported::the_data_source_does_not_wait_for_keys_of_people",
+        &["169.254.169.254/32"],
+    ) {
+        return;
+    }
+    let answers = [("/hetzner/v1/metadata", "instance-id: 9\nhostname: node\n")];
+    let _service = Service::start("169.254.169.254:80", &answers, None);
+    let machine = Machine::new("quiet", &[("sys_vendor", "Hetzner")]);
+    let hosts = machine.root.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost github.com\n").unwrap();
+    let bound = Command::new("mount")
+        .args(["--bind", hosts.to_str().unwrap(), "/etc/hosts"])
+        .status();
+    assert!(bound.unwrap().success());
+    let silent = TcpListener::bind("127.0.0.1:443").unwrap();
+    let _fetching = machine.start_with(&["--keys=gh:ann"]);
+    let (_held, _) = silent.accept().unwrap();
+    assert_eq!(
+        machine.kept().map(|kept| kept.instance_id),
+        Some("9".into())
+    );
+    assert_eq!(machine.configured(), 1);
 }
 
 /// What a program says up to these words; it is ended then.

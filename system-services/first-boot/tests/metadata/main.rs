@@ -248,6 +248,35 @@ fn the_only_data_source_that_is_allowed_is_asked_whatever_the_machine_is() {
 }
 
 #[test]
+fn what_the_command_line_names_counts_before_a_list_and_so_does_what_it_said() {
+    if !is_inside(
+        "what_the_command_line_names_counts_before_a_list_and_so_does_what_it_said",
+        &["169.254.169.254/32"],
+    ) {
+        return;
+    }
+    let answers = [
+        ("/hetzner/v1/metadata", "instance-id: 9\nhostname: node\n"),
+        ("/seed/meta-data", "instance-id: i-1\n"),
+    ];
+    let _service = Service::start("169.254.169.254:80", &answers, None);
+    for (line, id) in [
+        ("ds=hetzner", "9"),
+        ("ds=nocloud;s=http://169.254.169.254/seed/", "i-1"),
+    ] {
+        for list in ["--datasources=ec2", "--datasources="] {
+            let machine = Machine::new(line, &[("sys_vendor", "Amazon EC2")]);
+            machine.start_with(&[list]).end();
+            assert_eq!(machine.kept().unwrap().instance_id, id, "{line} {list}");
+            assert_eq!(machine.configured(), 1, "{line} {list}");
+            // It is what was kept, and so nothing new.
+            machine.start_with(&[list]).end();
+            assert_eq!(machine.configured(), 0, "{line} {list}");
+        }
+    }
+}
+
+#[test]
 fn scaleway_is_asked_from_a_port_below_1024() {
     if !is_inside(
         "scaleway_is_asked_from_a_port_below_1024",

@@ -80,3 +80,14 @@ fn keys_come_when_they_are_told_and_go_with_the_configuration() {
     let forgotten = imported::read(&machine.state.config, &import("gh:ann")).unwrap();
     assert_eq!(forgotten, Imported::default());
 }
+
+#[test]
+fn people_are_let_in_as_the_default_user_and_not_as_root() {
+    let machine = Machine::new();
+    told(&machine, "gh:ann", Some(&["ssh-rsa ANN"]), None);
+    let text = "#cloud-config\ndisable_root: false\nssh_authorized_keys: [ssh-rsa OWN]\nssh_import_id: [gh:ann]\n";
+    assert_eq!(machine.boot("i-1", text).1, Vec::<String>::new());
+    let of = |home: &str| machine.text(&format!("{home}/.ssh/authorized_keys"));
+    assert_eq!(of("home/keelson"), "ssh-rsa OWN\nssh-rsa ANN\n");
+    assert_eq!(of("config/files/root"), "ssh-rsa OWN\n");
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use keelson_config::sources::choice::Choice;
 use proptest::prelude::*;
 
 use super::super::bytes;
@@ -212,14 +213,21 @@ fn the_seed_is_found_among_devices_that_cannot_be_read() {
         .collect();
     let mut reports = Vec::new();
     assert_eq!(
-        find(&devices, &Choice::default(), |report| reports.push(report))
+        find(&devices, &Machine::default(), |report| reports.push(report))
             .unwrap()
             .device,
         "vdb"
     );
     assert_eq!(reports, Vec::<String>::new());
-    let another = Choice::new(Some(vec!["configdrive".into()]), None);
-    assert_eq!(find(&devices, &another, |_| ()), None);
+    let found = |line: &str| {
+        let machine = Machine {
+            command_line: line.to_owned(),
+            choice: Choice::new(Some(vec!["configdrive".into()]), None),
+            ..Machine::default()
+        };
+        find(&devices, &machine, |_| ()).is_some()
+    };
+    assert!(!found("quiet") && found("ds=nocloud"));
 }
 
 #[test]
