@@ -28,6 +28,9 @@ use crate::{host_keys, layers, log, terminals};
 const SSHD: &str = "/usr/sbin/sshd";
 /// There is to be no sshd when this file is among its settings.
 const SSHD_OFF: &str = "off";
+/// Where sshd is told of its host keys.
+const SSHD_RUN: &str = "/run/sshd";
+const SSHD_HOST_KEYS: &str = "host-keys.conf";
 /// sshd writes it when it listens.
 const SSHD_PID_FILE: &str = "sshd.pid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -161,8 +164,8 @@ pub(crate) fn run() -> Result<()> {
 
 /// Makes what sshd and login expect below `/run`, which is empty at each start.
 fn prepare_run() -> Result<()> {
-    fs::create_dir_all("/run/sshd").context("make /run/sshd")?;
-    fs::set_permissions("/run/sshd", fs::Permissions::from_mode(0o755))
+    fs::create_dir_all(SSHD_RUN).context("make /run/sshd")?;
+    fs::set_permissions(SSHD_RUN, fs::Permissions::from_mode(0o755))
         .context("set the mode of /run/sshd")?;
     // Those who keep the list of who is logged in only add to it when it is there.
     if !Path::new("/run/utmp").exists() {
@@ -239,6 +242,7 @@ impl Console {
     fn start_sshd(&mut self) {
         self.has_sshd = Path::new(SSHD).exists();
         if self.has_sshd {
+            name_host_keys();
             let sshd = [SSHD, "-D", "-e"].map(str::to_owned).to_vec();
             let child = Child::start("sshd", sshd, Instant::now());
             self.children.insert(0, child);
@@ -294,6 +298,7 @@ impl Console {
             self.be_ready();
         } else if settings != self.sshd_settings {
             self.sshd_settings = settings;
+            name_host_keys();
             if let Some(sshd) = self.children.first() {
                 sshd.signal(Signal::SIGHUP);
             }
@@ -381,6 +386,15 @@ impl Console {
                 Err(error) => return Err(error).context("wait for the last ones"),
             }
         }
+    }
+}
+
+/// Tells sshd which host keys it has, before it reads its settings.
+fn name_host_keys() {
+    let directory = Path::new(CONFIG_DIRECTORY).join(SSH_DIRECTORY);
+    let file = (Path::new(SSHD_RUN), SSHD_HOST_KEYS);
+    if let Err(error) = host_keys::name_for_sshd(&directory, file) {
+        log::error(&format!("{error:#}"));
     }
 }
 

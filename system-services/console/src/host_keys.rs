@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use keelson_config::cloud_config::HOST_KEY_KINDS;
 use keelson_config::instance::{HOST_KEY_KINDS_FILE, TOLD_KINDS_FILE};
 use keelson_sys::durable::{Access, Tree};
+use nix::fcntl::OFlag;
 
 use crate::log;
 
@@ -26,19 +28,15 @@ fn kinds_in(directory: &Path, file: &str) -> Option<Vec<&'static str>> {
     Some(HOST_KEY_KINDS.into_iter().filter(is_there).collect())
 }
 
-/// Makes the keys that are missing in `directory`, and takes away those that are not to be; `scratch` is a private directory that is
-/// not kept. Gives how many were made.
+/// The kinds that are asked for; `None` for the usual ones. A file that names none was left by a power cut.
+fn asked(directory: &Path) -> Option<Vec<&'static str>> {
+    kinds_in(directory, HOST_KEY_KINDS_FILE).filter(|kinds| !kinds.is_empty())
+}
+
+/// Makes the keys that are missing in `directory`; `scratch` is a private directory that is not kept. Gives how many were made.
+/// Those of other kinds stay, and sshd is not told of them ([`name_for_sshd`]).
 pub(crate) fn ensure(directory: &Path, scratch: &Path) -> usize {
-    let asked = kinds_in(directory, HOST_KEY_KINDS_FILE);
-    if let Some(asked) = &asked {
-        let others = HOST_KEY_KINDS.iter().filter(|kind| !asked.contains(kind));
-        for kind in others {
-            if let Err(error) = remove(kind, directory) {
-                log::error(&format!("remove the {kind} host key: {error:#}"));
-            }
-        }
-    }
-    let mut kinds = asked.unwrap_or_else(|| USUAL_KINDS.to_vec());
+    let mut kinds = asked(directory).unwrap_or_else(|| USUAL_KINDS.to_vec());
     // The one that takes seconds last.
     kinds.sort_by_key(|kind| *kind == "rsa");
     let made = kinds
@@ -53,14 +51,23 @@ pub(crate) fn ensure(directory: &Path, scratch: &Path) -> usize {
     made.count()
 }
 
-fn remove(kind: &str, directory: &Path) -> Result<()> {
-    let tree = Tree::open(directory).with_context(|| format!("open {}", directory.display()))?;
-    // The private half first: a public one alone is no key.
-    for suffix in ["", ".pub", "-cert.pub"] {
-        let name = format!("ssh_host_{kind}_key{suffix}");
-        tree.remove(Path::new(&name))?;
+/// Names the keys in `directory` that sshd is to show in `file` below `run`, which its settings include (sshd_config(5)); a key that is
+/// not there it would complain of. The one of kind RSA stands in the configuration's own settings.
+///
+/// # Errors
+/// What writing reports.
+pub(crate) fn name_for_sshd(directory: &Path, (run, file): (&Path, &str)) -> Result<()> {
+    let asked = asked(directory);
+    let mut text = String::new();
+    for kind in USUAL_KINDS {
+        let path = directory.join(format!("ssh_host_{kind}_key"));
+        if asked.as_ref().is_none_or(|kinds| kinds.contains(&kind)) && path.exists() {
+            text.push_str(&format!("HostKey {}\n", path.display()));
+        }
     }
-    Ok(())
+    Tree::open(run)
+        .and_then(|tree| tree.write_later(Path::new(file), text.as_bytes(), Access::root(0o644)))
+        .with_context(|| format!("write {}/{file}", run.display()))
 }
 
 fn ensure_one(kind: &str, directory: &Path, scratch: &Path) -> Result<bool> {
@@ -122,8 +129,10 @@ fn keygen(command: &mut Command) -> Result<String> {
 /// them and that programs look for, and in the log; but for the kinds that are not to be told.
 pub(crate) fn tell(directory: &Path, console: &Path) {
     let told = kinds_in(directory, TOLD_KINDS_FILE).unwrap_or_else(|| HOST_KEY_KINDS.to_vec());
+    let asked = asked(directory);
+    let is_asked = |kind: &&str| asked.as_ref().is_none_or(|asked| asked.contains(kind));
     let mut lines = Vec::new();
-    for kind in told {
+    for kind in told.into_iter().filter(is_asked) {
         let path = directory.join(format!("ssh_host_{kind}_key"));
         if !path.exists() {
             continue;
@@ -145,8 +154,11 @@ pub(crate) fn tell(directory: &Path, console: &Path) {
         "\r\n-----BEGIN SSH HOST KEY FINGERPRINTS-----\r\n{}\r\n-----END SSH HOST KEY FINGERPRINTS-----\r\n",
         lines.join("\r\n")
     );
+    // A line that nobody reads must not hold up the rest of the console, nor become its terminal.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let written = OpenOptions::new()
         .write(true)
+        .custom_flags(flags.bits())
         .open(console)
         .and_then(|mut console| console.write_all(text.as_bytes()));
     if let Err(error) = written {
@@ -193,22 +205,39 @@ mod tests {
     }
 
     #[test]
-    fn there_are_keys_of_the_kinds_that_are_asked_for_and_no_others() {
+    fn sshd_shows_keys_of_the_kinds_that_are_asked_for_and_none_is_taken_away() {
         if cannot() {
             return;
         }
         let directory = tempfile::tempdir().unwrap();
+        let run = tempfile::tempdir().unwrap();
         let scratch = directory.path().join("scratch");
+        let kinds = directory.path().join(HOST_KEY_KINDS_FILE);
+        let shown = || {
+            name_for_sshd(directory.path(), (run.path(), "host-keys.conf")).unwrap();
+            let file = run.path().join("host-keys.conf");
+            assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o644);
+            fs::read_to_string(file).unwrap()
+        };
+        let line = |kind| {
+            let key = format!("ssh_host_{kind}_key");
+            format!("HostKey {}\n", directory.path().join(key).display())
+        };
+        assert_eq!(shown(), "");
         assert_eq!(ensure(directory.path(), &scratch), 2);
-        fs::write(directory.path().join(HOST_KEY_KINDS_FILE), "rsa ed25519\n").unwrap();
+        let usual = line("ed25519") + &line("ecdsa");
+        assert_eq!(shown(), usual);
+        fs::write(&kinds, "rsa ed25519\n").unwrap();
         assert_eq!(ensure(directory.path(), &scratch), 1);
+        assert_eq!(shown(), line("ed25519"));
         let is_there = |name: &str| directory.path().join(name).exists();
-        assert!(is_there("ssh_host_rsa_key") && is_there("ssh_host_ed25519_key.pub"));
-        assert!(!is_there("ssh_host_ecdsa_key") && !is_there("ssh_host_ecdsa_key.pub"));
-        // As usual again: what is there stays.
-        fs::remove_file(directory.path().join(HOST_KEY_KINDS_FILE)).unwrap();
-        assert_eq!(ensure(directory.path(), &scratch), 1);
-        assert!(is_there("ssh_host_rsa_key"));
+        assert!(is_there("ssh_host_rsa_key") && is_there("ssh_host_ecdsa_key.pub"));
+        // What a power cut left is not asked for by anybody.
+        for text in ["", "\n", "\0\0\0"] {
+            fs::write(&kinds, text).unwrap();
+            assert_eq!(ensure(directory.path(), &scratch), 0);
+            assert_eq!(shown(), usual, "{text:?}");
+        }
     }
 
     #[test]
