@@ -58,13 +58,14 @@ impl Reader {
         Self::at(rings.main.start(), rings.overflow.start(), 0)
     }
 
-    /// Behind the record with this identifier, whether or not it is still there.
+    /// Behind the record with this identifier, whether or not it is still there. Segments that end before it are not read.
     #[must_use]
     pub fn after(rings: &Rings, id: u64) -> Self {
+        let first_id = id.saturating_add(1);
         Self::at(
-            rings.main.start(),
-            rings.overflow.start(),
-            id.saturating_add(1),
+            before(&rings.main, first_id),
+            before(&rings.overflow, first_id),
+            first_id,
         )
     }
 
@@ -139,6 +140,27 @@ impl Side {
     }
 }
 
+/// A place before the record with this identifier and all later ones: the beginning of a segment.
+fn before(ring: &Ring, id: u64) -> Cursor {
+    let sequences = ring.sequences();
+    // One that cannot be read is no reason to begin behind it: who reads is told.
+    let begins_before =
+        |sequence: &u64| first_id(ring, *sequence).is_some_and(|first_id| first_id <= id);
+    let count = sequences.partition_point(begins_before);
+    match sequences.get(count.saturating_sub(1)) {
+        Some(sequence) => ring.segment_start(*sequence),
+        None => ring.start(),
+    }
+}
+
+/// The identifier that a segment begins with.
+fn first_id(ring: &Ring, sequence: u64) -> Option<u64> {
+    let mut cursor = ring.segment_start(sequence);
+    let mut records = VecDeque::new();
+    ring.read(&mut cursor, &mut records).ok()?;
+    records.front().map(|record| record.id)
+}
+
 /// Walks back over the segments until `count` records that match are found; gives the place and their identifiers.
 async fn tail(
     store: &SharedStore,
@@ -175,4 +197,61 @@ fn segment(ring: &Ring, mut cursor: Cursor, sequence: u64) -> io::Result<VecDequ
     // The step that leaves the segment reads nothing of the next one.
     while cursor.is_in(sequence) && ring.read(&mut cursor, &mut records)? == Step::Read {}
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::positions::NONE;
+    use crate::ring::Geometry;
+
+    fn record(id: u64, stream: Stream) -> Record {
+        Record {
+            id,
+            time_us: id * 1000,
+            boot_us: id,
+            source: NONE,
+            position: 0,
+            stream,
+            priority: None,
+            partial: false,
+            service: "test".to_owned(),
+            message: vec![b'x'; 100],
+        }
+    }
+
+    #[test]
+    fn a_place_is_found_without_reading_what_is_before_its_segment() {
+        let directory = tempfile::tempdir().unwrap();
+        let geometry = Geometry {
+            segment_bytes: 4096,
+            segments: 8,
+            preallocate: false,
+        };
+        let mut ring = Ring::open(&directory.path().join("ring"), geometry, |_| {}).unwrap();
+        assert_eq!(before(&ring, 1), ring.start());
+        // So many that the first ones are overwritten; every third is in another ring.
+        let ids: Vec<u64> = (1..400).filter(|id| id % 3 != 0).collect();
+        for id in &ids {
+            let checkpoint = || record(*id, Stream::Checkpoint);
+            ring.push(&record(*id, Stream::Stdout), checkpoint).unwrap();
+            ring.flush().unwrap();
+        }
+        let read = |mut cursor: Cursor| {
+            let mut records = VecDeque::new();
+            while ring.read(&mut cursor, &mut records).unwrap() != Step::End {}
+            records.retain(|record| record.stream != Stream::Checkpoint);
+            let ids: Vec<u64> = records.iter().map(|record| record.id).collect();
+            ids
+        };
+        let all = read(ring.start());
+        assert!(all[0] > 1 && all.len() > 100);
+        let per_segment = all.len() / ring.sequences().len() + 10;
+        for id in 0..=400 {
+            let found = read(before(&ring, id));
+            let wanted: Vec<u64> = all.iter().copied().filter(|known| *known >= id).collect();
+            assert!(found.ends_with(&wanted), "{id}");
+            assert!(found.len() <= wanted.len() + per_segment, "{id}");
+        }
+    }
 }

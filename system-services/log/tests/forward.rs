@@ -5,10 +5,12 @@ mod harness;
 use harness::{DEADLINE, Log, pipe};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The forwarder, with positions of its own.
@@ -26,12 +28,24 @@ impl Forwarder {
     }
 
     fn start(&mut self, log: &Log, remote: &str) {
-        let child = Command::new(env!("CARGO_BIN_EXE_keelson-log"))
+        self.child = Some(self.command(log, remote).spawn().unwrap());
+    }
+
+    /// As on a machine, where what it says is logged.
+    fn start_logged(&mut self, log: &Log, remote: &str) {
+        let (reader, writer) = pipe();
+        log.hand_over("log-forward", &reader);
+        let mut command = self.command(log, remote);
+        self.child = Some(command.stderr(writer).spawn().unwrap());
+    }
+
+    fn command(&self, log: &Log, remote: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keelson-log"));
+        command
             .args(["forward", remote])
             .env("KEELSON_LOG_RUN_DIRECTORY", log.run.path())
-            .env("KEELSON_LOG_FORWARD_DIRECTORY", self.positions.path())
-            .spawn();
-        self.child = Some(child.unwrap());
+            .env("KEELSON_LOG_FORWARD_DIRECTORY", self.positions.path());
+        command
     }
 
     fn stop(&mut self, signal: Signal) {
@@ -95,7 +109,9 @@ fn nothing_is_lost_or_sent_twice_while_the_server_or_the_forwarder_is_away() {
         line.clear();
         stream.read_line(&mut line).unwrap();
     }
-    let is_message = line.starts_with("<27>1 2") && line.ends_with(" web - - - one\n");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let is_message =
+        line.starts_with("<27>1 2") && line.ends_with(&format!(" {} web - - - one\n", host.trim()));
     assert!(is_message, "{line}");
     writer.write_all(b"two\n").unwrap();
     assert_eq!(texts(&mut stream, "two"), ["two"]);
@@ -198,6 +214,63 @@ fn datagrams_are_sent_for_what_is_urgent_enough() {
         );
     }
     assert_eq!(of_web, ["warned", "burns"]);
+}
+
+/// What the forwarder has said so far.
+fn words(log: &Log) -> Vec<String> {
+    let records = log.query(&json!({"service": "log-forward"}));
+    records
+        .map(|record| record["message"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_server_that_closes_each_connection_is_tried_ever_more_seldom() {
+    let (log, mut writer) = log();
+    let mut forwarder = Forwarder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    writer.write_all(b"one\n").unwrap();
+    log.messages_until("web", "one");
+    forwarder.start_logged(&log, &format!("tcp,7,127.0.0.1,{port}"));
+    // What it says of the one is there to be sent by the next.
+    drop(listener.accept().unwrap());
+    let first = Instant::now();
+    for _ in 0..3 {
+        drop(listener.accept().unwrap());
+    }
+    // One second, two, and four.
+    assert!(first.elapsed() > Duration::from_secs(6), "{first:?}");
+    let words = words(&log);
+    assert!((1..=4).contains(&words.len()), "{words:?}");
+    let is_trouble = |line: &String| line.ends_with("; it goes on trying");
+    assert!(words.iter().all(is_trouble), "{words:?}");
+}
+
+#[test]
+fn a_port_that_nobody_has_is_told_of_once() {
+    let (log, mut writer) = log();
+    let mut forwarder = Forwarder::new();
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    drop(server);
+    writer.write_all(b"one\n").unwrap();
+    log.messages_until("web", "one");
+    forwarder.start_logged(&log, &format!("udp,7,127.0.0.1,{}", address.port()));
+    let records = log.query(&json!({"service": "log-forward", "follow": true}));
+    let said = records.map(|record| record["message"].as_str().unwrap().to_owned());
+    let said: Vec<String> = said.take(1).collect();
+    assert!(said[0].contains("refused"), "{said:?}");
+    let server = UdpSocket::bind(address).unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut buffer = [0; 9000];
+    server.recv(&mut buffer).unwrap();
+    writer.write_all(b"two\n").unwrap();
+    while !buffer.windows(3).any(|bytes| bytes == b"two") {
+        buffer.fill(0);
+        server.recv(&mut buffer).unwrap();
+    }
+    assert_eq!(words(&log), said);
 }
 
 #[test]

@@ -2,15 +2,18 @@
 //! and nothing else.
 //!
 //! Each server is sent to by itself, in the log's order. While it is away nothing is read for it: the log keeps what there is, as long
-//! as it has room, and the sending goes on behind the last record that has arrived. A record may be sent twice when a connection
-//! breaks, and is lost on the way only by UDP.
+//! as it has room, and the sending goes on behind the last record that has arrived: by TCP, of which the other side's kernel has
+//! said that it has it. A record may be sent twice when a connection breaks; it is lost where the server ends before it has read
+//! what its kernel has, and by UDP wherever nobody takes it.
 //!
 //! - [`remote`]: where it is sent
 //! - [`message`]: what is sent
 //! - [`position`]: how far it was sent
+//! - [`records`]: what there is to send
 
 mod message;
 mod position;
+mod records;
 pub mod remote;
 
 use std::cell::RefCell;
@@ -24,17 +27,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use keelson_sys::durable::Tree;
 use keelson_sys::notify::notify;
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use message::Record;
 use position::{Place, Position};
+use records::Log;
 use remote::Remote;
 
 /// The first pause between two tries, and the longest.
@@ -42,7 +41,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often it is kept how far the log was sent.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long those who have a connection get to say how far they are.
+/// A connection that holds so long is told of as one. One that breaks at once is not worth a word.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// How long a server gets to read the last messages, and all of this twice that.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
@@ -118,7 +119,7 @@ async fn serve(places: Rc<Places>, remotes: Vec<Remote>) -> Result<()> {
     terminate.recv().await;
     // Those that have a connection ask how much has arrived by it; the others have nothing to ask.
     end.send_replace(());
-    let _ = timeout(END_TIMEOUT, end.closed()).await;
+    let _ = timeout(END_TIMEOUT * 2, end.closed()).await;
     for position in positions {
         position
             .borrow_mut()
@@ -126,6 +127,15 @@ async fn serve(places: Rc<Places>, remotes: Vec<Remote>) -> Result<()> {
             .context("keep how far the log was sent")?;
     }
     Ok(())
+}
+
+/// What was said of a server, so that it is not said again: it becomes part of the log, and is to be sent itself.
+#[derive(Default)]
+struct Words {
+    /// Why it cannot be sent to; empty when it can.
+    trouble: String,
+    /// Behind this place records are missing.
+    lost: Option<Place>,
 }
 
 /// Sends to one server, until all is to end.
@@ -136,45 +146,57 @@ async fn forward(
     mut ending: watch::Receiver<()>,
 ) {
     let mut pause = FIRST_PAUSE;
-    let mut said = String::new();
+    let mut words = Words::default();
     loop {
-        let before = position.borrow().arrived();
-        let ended = session(&places, &remote, &position, &mut said, &mut ending).await;
-        let Err(error) = ended else { return };
-        let words = format!("{}: {error:#}; it goes on trying", remote.name());
-        if words != said {
-            eprintln!("<4>{words}");
-            said = words;
-        }
-        pause = match position.borrow().arrived() == before {
-            true => (pause * 2).min(LONGEST_PAUSE),
-            false => FIRST_PAUSE,
+        let mut began = None;
+        let state = (&*position, &mut words, &mut began);
+        let Err(error) = session(&places, &remote, state, &mut ending).await else {
+            return;
         };
-        sleep(pause).await;
+        let trouble = format!("{}: {error:#}; it goes on trying", remote.name());
+        if trouble != words.trouble {
+            eprintln!("<4>{trouble}");
+            words.trouble = trouble;
+        }
+        // A server that takes a connection, or a datagram, and nothing else is as good as none.
+        if began.is_some_and(|began: Instant| began.elapsed() >= LONGEST_PAUSE) {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = ending.changed() => return,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Sends by one connection, until it breaks, or all is to end.
+/// Sends by one connection, until it breaks, or all is to end. `began` is when the sending began.
 async fn session(
     places: &Places,
     remote: &Remote,
-    position: &RefCell<Position>,
-    said: &mut String,
+    (position, words, began): (&RefCell<Position>, &mut Words, &mut Option<Instant>),
     ending: &mut watch::Receiver<()>,
 ) -> Result<()> {
-    let mut connection = remote.connect().await.context("connect")?;
     let arrived = position.borrow().arrived();
-    let mut log = Log::open(&places.query, arrived)
-        .await
-        .context("ask the log")?;
-    position.borrow_mut().begin();
-    if !said.is_empty() {
-        eprintln!("<6>{}: the log is sent again", remote.name());
-        said.clear();
+    let opening = async {
+        let connection = remote.connect().await.context("connect")?;
+        let log = Log::open(&places.query, arrived)
+            .await
+            .context("ask the log")?;
+        anyhow::Ok((connection, log))
+    };
+    let (mut connection, mut log) = tokio::select! {
+        opened = opening => opened?,
+        _ = ending.changed() => return Ok(()),
+    };
+    if log.has_lost {
+        words.say_that_some_are_lost(remote, arrived);
     }
+    position.borrow_mut().begin();
+    let began = *began.insert(Instant::now());
     let mut save = interval(SAVE_INTERVAL);
     save.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut host = String::new();
+    let mut host = host_name();
     loop {
         tokio::select! {
             record = log.next() => {
@@ -194,13 +216,18 @@ async fn session(
                 position.confirm(connection.pending_bytes().context("ask the kernel")?);
             }
             _ = ending.changed() => {
-                let pending = connection.pending_bytes().context("ask the kernel")?;
-                position.borrow_mut().confirm(pending);
+                let ended = timeout(END_TIMEOUT, connection.end()).await;
+                // Of one that breaks just now, what has arrived before counts.
+                if !matches!(ended, Ok(Err(_))) && let Ok(pending) = connection.pending_bytes() {
+                    position.borrow_mut().confirm(pending);
+                }
                 return Ok(());
             }
             error = connection.gone() => return Err(error).context("send"),
-            _ = save.tick() => {
-                host = fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_owned();
+            // On an idle machine nothing is due.
+            _ = save.tick(), if position.borrow().is_due() || !words.trouble.is_empty() => {
+                host = host_name();
+                words.say_that_it_is_good(remote, began);
                 let mut position = position.borrow_mut();
                 position.confirm(connection.pending_bytes().context("ask the kernel")?);
                 position.save().context("keep how far the log was sent")?;
@@ -209,57 +236,29 @@ async fn session(
     }
 }
 
-/// Records as the log service answers.
-struct Log {
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    /// Held open: the log service ends with those who close it.
-    _asking: OwnedWriteHalf,
-    /// One that was read to find the place.
-    first: Option<Record>,
+impl Words {
+    /// Says that trouble is over, when the sending that `began` then has held for long enough.
+    fn say_that_it_is_good(&mut self, remote: &Remote, began: Instant) {
+        if !self.trouble.is_empty() && began.elapsed() >= GOOD_AFTER {
+            eprintln!("<6>{}: the log is sent again", remote.name());
+            self.trouble.clear();
+        }
+    }
+
+    /// Says, once for a place, that records behind it are missing.
+    fn say_that_some_are_lost(&mut self, remote: &Remote, place: Option<Place>) {
+        if self.lost != place {
+            self.lost = place;
+            eprintln!(
+                "<4>{}: records were overwritten before they could be sent",
+                remote.name()
+            );
+        }
+    }
 }
 
-impl Log {
-    /// The records behind `after`, or all that there are.
-    async fn open(socket: &Path, after: Option<Place>) -> Result<Self> {
-        let Some(after) = after else {
-            return Self::ask(socket, &json!({"follow": true})).await;
-        };
-        let from = json!({"follow": true, "after_id": after.id.saturating_sub(1)});
-        let mut log = Self::ask(socket, &from).await?;
-        let first = log.next().await?;
-        match first.id {
-            Some(id) if id == after.id && first.time_us == after.time_us => Ok(log),
-            // It was overwritten since.
-            Some(id) if id > after.id => {
-                log.first = Some(first);
-                Ok(log)
-            }
-            // Another log than the one that was sent: after a power cut, or because its disk is another one.
-            _ => {
-                let since = json!({"follow": true, "since_us": after.time_us.saturating_add(1)});
-                Self::ask(socket, &since).await
-            }
-        }
-    }
-
-    async fn ask(socket: &Path, request: &serde_json::Value) -> Result<Self> {
-        let (reader, mut asking) = UnixStream::connect(socket).await?.into_split();
-        asking.write_all(format!("{request}\n").as_bytes()).await?;
-        Ok(Self {
-            lines: BufReader::new(reader).lines(),
-            _asking: asking,
-            first: None,
-        })
-    }
-
-    /// The next record, as soon as there is one. Nothing is lost when it is not waited for to the end.
-    async fn next(&mut self) -> Result<Record> {
-        if let Some(first) = self.first.take() {
-            return Ok(first);
-        }
-        match self.lines.next_line().await? {
-            Some(line) => serde_json::from_str(&line).with_context(|| format!("{line:.200}")),
-            None => bail!("the log service has ended"),
-        }
-    }
+/// The machine's; empty when it cannot be read, which is a field without a value.
+fn host_name() -> String {
+    let name = fs::read_to_string(HOSTNAME).unwrap_or_default();
+    name.trim().to_owned()
 }

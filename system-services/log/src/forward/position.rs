@@ -60,7 +60,16 @@ impl Position {
     /// A record need not be sent, or is on its way with so many bytes.
     pub(super) fn sent(&mut self, place: Place, bytes: usize) {
         self.sent_bytes += bytes as u64;
-        self.sent.push_back((place, self.sent_bytes));
+        match self.sent.back_mut() {
+            // Of those that need not be sent there may be any number: they have arrived with the one before them.
+            Some((last, _)) if bytes == 0 => *last = place,
+            _ => self.sent.push_back((place, self.sent_bytes)),
+        }
+    }
+
+    /// Whether something is on its way, or has arrived and is not saved.
+    pub(super) fn is_due(&self) -> bool {
+        self.arrived != self.saved || !self.sent.is_empty()
     }
 
     /// All has arrived but the last `pending_bytes`.
@@ -110,6 +119,7 @@ mod tests {
         assert_eq!(position.arrived(), None);
         position.confirm(50);
         assert_eq!(position.arrived(), Some(place(1)));
+        assert!(position.is_due());
         position.save().unwrap();
         assert_eq!(open().arrived(), Some(place(1)));
         position.begin();
@@ -117,7 +127,23 @@ mod tests {
         position.sent(place(3), 0);
         position.confirm(0);
         assert_eq!(position.arrived(), Some(place(3)));
+        position.save().unwrap();
+        assert!(!position.is_due());
         std::fs::write(directory.path().join("tcp:h:1"), "nonsense").unwrap();
         assert_eq!(open().arrived(), None);
+    }
+
+    #[test]
+    fn records_that_are_not_sent_take_no_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::open(directory.path()).unwrap();
+        let mut position = Position::read(tree, "tcp:h:1").unwrap();
+        position.sent(place(1), 10);
+        (2..1000).for_each(|id| position.sent(place(id), 0));
+        assert_eq!(position.sent.len(), 1);
+        position.confirm(10);
+        assert_eq!(position.arrived(), None);
+        position.confirm(0);
+        assert_eq!(position.arrived(), Some(place(999)));
     }
 }

@@ -1,6 +1,7 @@
 //! Where the log is sent, and the connection to it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use keelson_sys::socket::unacknowledged_bytes;
@@ -9,9 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of each of its addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What nobody acknowledges for so long was sent to nobody.
-const ANSWER_TIMEOUT_MS: u32 = 30_000;
+/// What nobody acknowledges for so long was sent to nobody. Shorter breaks of a network cost nothing but time.
+const ANSWER_TIMEOUT_MS: u32 = 180_000;
 
 /// How messages are told from one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,36 +75,42 @@ impl Remote {
 
     /// Connects to the first address that takes the connection.
     pub(super) async fn connect(&self) -> io::Result<Connection> {
-        let connecting = async {
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in lookup_host((self.host.as_str(), self.port)).await? {
-                let connected = match self.framing {
-                    Framing::Datagram => {
-                        let any: std::net::SocketAddr = match address.is_ipv4() {
-                            true => ([0; 4], 0).into(),
-                            false => ([0; 16], 0).into(),
-                        };
-                        let socket = UdpSocket::bind(any).await?;
-                        socket
-                            .connect(address)
-                            .await
-                            .map(|()| Connection::Datagrams(socket))
-                    }
-                    Framing::Line | Framing::Counted => TcpStream::connect(address)
-                        .await
-                        .and_then(|stream| watch(&stream).map(|()| Connection::Stream(stream))),
-                };
-                match connected {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => last = error,
-                }
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let place = (self.host.as_str(), self.port);
+        for address in within(LOOKUP_TIMEOUT, lookup_host(place)).await? {
+            match within(CONNECT_TIMEOUT, self.connect_to(address)).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
             }
-            Err(last)
-        };
-        timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+        }
+        Err(last)
     }
+
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<Connection> {
+        match self.framing {
+            Framing::Datagram => {
+                let any: SocketAddr = match address.is_ipv4() {
+                    true => ([0; 4], 0).into(),
+                    false => ([0; 16], 0).into(),
+                };
+                let socket = UdpSocket::bind(any).await?;
+                socket.connect(address).await?;
+                Ok(Connection::Datagrams(socket))
+            }
+            Framing::Line | Framing::Counted => {
+                let stream = TcpStream::connect(address).await?;
+                watch(&stream)?;
+                Ok(Connection::Stream(stream))
+            }
+        }
+    }
+}
+
+/// One that takes no time that the others would need.
+async fn within<T>(limit: Duration, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, doing)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
 }
 
 /// Has the kernel notice that the other side is gone without a word.
@@ -132,6 +141,17 @@ impl Connection {
             Connection::Datagrams(_) => Ok(0),
             Connection::Stream(stream) => unacknowledged_bytes(stream),
         }
+    }
+
+    /// Says that nothing more comes, and waits until the other side has read it all and says the same.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        let Connection::Stream(stream) = self else {
+            return Ok(());
+        };
+        stream.shutdown().await?;
+        let mut ignored = [0; 256];
+        while stream.read(&mut ignored).await? > 0 {}
+        Ok(())
     }
 
     /// Until the other side has gone; what it says is not listened to.
