@@ -43,10 +43,13 @@ pub(super) fn check_request(
         );
         diagnostics.error(position, message);
         interface.dhcp6_overrides.remove(REQUEST);
-    } else if *wish != Json::Bool(false) && !interface.dhcp6 {
-        let message = format!(
-            "{what}.dhcp6-overrides.{REQUEST}: no prefix is asked for without `dhcp6: true`"
-        );
+    } else if *wish != Json::Bool(false) {
+        let missing = match (interface.dhcp6, interface.accept_ra) {
+            (false, _) => "without `dhcp6: true`",
+            (true, Some(false)) => "with `accept-ra: false`",
+            (true, _) => return,
+        };
+        let message = format!("{what}.dhcp6-overrides.{REQUEST}: no prefix is asked for {missing}");
         diagnostics.warning(position, message);
     }
 }
@@ -102,7 +105,7 @@ fn token(what: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<Ipv6A
     token
 }
 
-/// Says which interfaces shall have a part of a prefix that nobody asks for.
+/// Says which interfaces shall have a part of a prefix that nobody asks for, or one that another interface has.
 pub(super) fn check(network: &Network, top: &Fields<'_>, diagnostics: &mut Diagnostics) {
     let place = |name: &str| {
         let mut sections = top.iter().flat_map(|(_, node)| match &node.value {
@@ -112,6 +115,7 @@ pub(super) fn check(network: &Network, top: &Fields<'_>, diagnostics: &mut Diagn
         let found = sections.find(|(key, _)| key.text == name);
         found.map(|(key, _)| key.position)
     };
+    let mut taken: Vec<(&str, u64, &str)> = Vec::new();
     for interface in &network.interfaces {
         let Some(part) = &interface.dhcp6_prefix else {
             continue;
@@ -128,7 +132,20 @@ pub(super) fn check(network: &Network, top: &Fields<'_>, diagnostics: &mut Diagn
                 "`{}` asks for no prefix (`dhcp6: true`, `dhcp6-overrides: {{{REQUEST}: true}}`)",
                 part.from
             ),
-            _ => continue,
+            _ => {
+                // The one that asks has several names.
+                let from = uplink.map_or(part.from.as_str(), |uplink| &uplink.name);
+                let Some(id) = part.subnet_id else { continue };
+                let mut others = taken.iter();
+                if let Some((.., other)) = others.find(|it| (it.0, it.1) == (from, id)) {
+                    let message = format!(
+                        "{name}.dhcp6-prefix.subnet-id: `{other}` has network {id} of `{from}` already; hosts of the one do not reach those of the other"
+                    );
+                    diagnostics.warning(place(name), message);
+                }
+                taken.push((from, id, name));
+                continue;
+            }
         };
         let message = format!("{name}.dhcp6-prefix.from: {problem}; no address comes of it");
         diagnostics.warning(place(name), message);
@@ -185,6 +202,38 @@ mod tests {
         assert_eq!((part.subnet_id, part.token.segments()[7]), (Some(31), 0x53));
         let json = serde_json::to_string(&network).unwrap();
         assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
+    }
+
+    #[test]
+    fn one_network_on_two_interfaces_is_warned_of_by_whatever_name_the_one_that_asks_is_called() {
+        let (network, messages) = read(
+            "version: 2\nethernets:\n  wan: {match: {name: e0}, dhcp6: true, dhcp6-overrides: {request-prefix: true}}\n  a: {dhcp6-prefix: {from: wan, subnet-id: 5}}\n  b: {dhcp6-prefix: {from: e0, subnet-id: 5}}\n  c: {dhcp6-prefix: {from: wan, subnet-id: 6}}\n  d: {dhcp6-prefix: {from: e1, subnet-id: 5}}\n  e: {dhcp6-prefix: {from: wan}}\n  f: {dhcp6-prefix: {from: wan}}\n",
+        );
+        assert_eq!(
+            messages,
+            [
+                "network-config:5:3: b.dhcp6-prefix.subnet-id: `a` has network 5 of `wan` already; hosts of the one do not reach those of the other"
+            ]
+        );
+        assert!(network.interfaces[2].dhcp6_prefix.is_some());
+    }
+
+    #[test]
+    fn a_prefix_that_is_asked_for_where_no_router_is_heard_is_warned_of() {
+        let wish = "version: 2\nethernets:\n  wan: {dhcp6: true, accept-ra: false, dhcp6-overrides: {request-prefix: true}}\n";
+        let (_, messages) = read(wish);
+        assert_eq!(
+            messages,
+            [
+                "network-config:3:58: ethernets.wan.dhcp6-overrides.request-prefix: no prefix is asked for with `accept-ra: false`"
+            ]
+        );
+        for (old, new) in [
+            ("accept-ra: false", "accept-ra: true"),
+            ("-prefix: true", "-prefix: false"),
+        ] {
+            assert_eq!(read(&wish.replace(old, new)).1, [] as [&str; 0], "{new}");
+        }
     }
 
     #[test]

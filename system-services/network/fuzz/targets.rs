@@ -93,7 +93,7 @@ fn dhcp4_seeds() -> Vec<Vec<u8>> {
 
 /// DHCPv6: an answer, as the client takes it in each state that waits for one.
 pub(crate) fn dhcp6(bytes: &[u8]) {
-    let identity = Identity::of(HARDWARE);
+    let identity = Identity::of(HARDWARE, "e0");
     let Some(reply) = Reply::decode(bytes, &identity) else {
         return;
     };
@@ -125,7 +125,7 @@ pub(crate) fn dhcp6(bytes: &[u8]) {
 }
 
 fn dhcp6_seeds() -> Vec<Vec<u8>> {
-    let identity = Identity::of(HARDWARE);
+    let identity = Identity::of(HARDWARE, "e0");
     let prefix = Prefix::new(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0), 56);
     let request = Request {
         kind: Kind::Request,

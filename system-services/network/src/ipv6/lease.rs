@@ -13,6 +13,9 @@ pub const INFINITE_S: u32 = u32::MAX;
 /// A server's identifier is at most as long, in bytes (RFC 8415 11.1).
 pub const LONGEST_DUID: usize = 130;
 
+/// Nobody is asked more than once in this time.
+const LEAST_PAUSE_S: u32 = 10;
+
 /// An address or a prefix, and how long it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leased<T> {
@@ -72,8 +75,7 @@ impl Lease {
         let times = times.into_iter().flatten();
         let (renew, rebind) =
             times.reduce(|(renew, rebind), other| (renew.min(other.0), rebind.min(other.1)))?;
-        // Nobody is asked more than once in ten seconds.
-        let renew = renew.max(10);
+        let renew = renew.max(LEAST_PAUSE_S);
         let rebind = rebind.max(renew.saturating_add(renew / 2));
         Some(Lease {
             server: reply.server.clone(),
@@ -90,7 +92,10 @@ impl Lease {
         let prefixes = unnamed(&old.prefixes, &reply.prefixes);
         let ends = addresses.iter().map(|it| it.valid_until);
         let ends = ends.chain(prefixes.iter().map(|it| it.valid_until));
-        if let Some(end) = ends.flatten().min() {
+        // At the half of what is left of it; what ends soon was asked about often enough.
+        let pause = Duration::from_secs(LEAST_PAUSE_S.into());
+        let ends = ends.flatten().filter(|end| *end >= now + 2 * pause);
+        if let Some(end) = ends.min() {
             let half = now + end.saturating_sub(now) / 2;
             self.renew_at = Some(self.renew_at.map_or(half, |at| at.min(half)));
         }

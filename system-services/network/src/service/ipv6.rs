@@ -12,7 +12,7 @@ use super::{Interface, Service};
 use crate::dhcp4::timer;
 use crate::ipv6::Told;
 use crate::ipv6::client::{Client, Setup, seconds_left, valid};
-use crate::ipv6::lease::{Address, Delegated, Leased};
+use crate::ipv6::lease::{Address, Delegated, Lease, Leased};
 use crate::ipv6::machine::Start;
 use crate::ipv6::prefix::LINK_PREFIX;
 use crate::ipv6::store::Store;
@@ -27,6 +27,12 @@ impl Interface {
         if let Some(client) = self.ipv6.take() {
             client.release();
         }
+        self.lose_ipv6();
+    }
+
+    /// The same when nobody can be told: the link is gone.
+    pub(super) fn lose_ipv6(&mut self) {
+        self.ipv6 = None;
         // What it says until it ends does not count.
         self.generation = 0;
         self.told = Told {
@@ -39,42 +45,38 @@ impl Interface {
 
 impl Service {
     /// Listens to routers and asks DHCPv6, where the interface's settings say so.
-    pub(super) fn start_ipv6(&mut self, index: u32) {
-        let Some(interface) = self.interfaces.get_mut(&index) else {
+    pub(super) async fn start_ipv6(&mut self, index: u32) {
+        let Some(interface) = self.interfaces.get(&index) else {
             return;
         };
-        let link = &interface.link;
-        if !interface.settings.hears_routers(link) {
+        if !interface.settings.hears_routers(&interface.link) {
             return;
         }
-        self.generation += 1;
-        interface.generation = self.generation;
+        let name = interface.settings.set_name.as_ref();
+        let lasting_name = name.unwrap_or(&interface.link.name).clone();
         let store = Store::new(
             &self.directories.state,
-            link.hardware_address,
+            interface.link.hardware_address,
+            &lasting_name,
             &self.boot_id,
         );
         let asks = interface.settings.dhcp6.is_some();
         let start = match asks {
-            true => store.load(timer::now(), SystemTime::now()),
-            false => Ok(Start::Fresh),
+            true => self.kept_lease(interface, &store).await,
+            false => Start::Fresh,
         };
-        let start = start.unwrap_or_else(|error| {
-            let path = store.path().display();
-            log!(
-                Warning,
-                "{}: ignored the lease in {path}: {error}",
-                link.name
-            );
-            Start::Fresh
-        });
-        if start != Start::Fresh {
-            log!(Debug, "{}: starts with DHCPv6 from {start:?}", link.name);
-        }
+        let Some(interface) = self.interfaces.get_mut(&index) else {
+            return;
+        };
+        self.generation += 1;
+        interface.generation = self.generation;
+        interface.has_lease = matches!(start, Start::Adopted(_));
+        let link = &interface.link;
         let setup = Setup {
             index,
             generation: self.generation,
             name: link.name.clone(),
+            lasting_name,
             hardware_address: link.hardware_address,
             dhcp: asks,
             prefix: interface.settings.prefix_wish,
@@ -89,6 +91,44 @@ impl Service {
             Err(error) => {
                 let name = &link.name;
                 log!(Error, "{name}: could not start its IPv6 client: {error:#}");
+            }
+        }
+    }
+
+    /// The lease that an interface starts from.
+    async fn kept_lease(&self, interface: &Interface, store: &Store) -> Start {
+        let link = &interface.link;
+        let table = interface.settings.table.unwrap_or(MAIN_TABLE);
+        let addresses = self.kernel.leased_ipv6(link.index).await;
+        let routes = self.kernel.unreachable().await;
+        for error in [addresses.as_ref().err(), routes.as_ref().err()]
+            .into_iter()
+            .flatten()
+        {
+            log!(Error, "{}: {error}; servers are asked first", link.name);
+        }
+        let (addresses, routes) = (addresses.unwrap_or_default(), routes.unwrap_or_default());
+        // A route to a prefix does not tell whose it is: it counts where there is nothing else.
+        let is_configured = |lease: &Lease| match lease.addresses.is_empty() {
+            false => {
+                let mut own = lease.addresses.iter();
+                own.any(|it| addresses.contains(&(it.what, ALONE)))
+            }
+            true => {
+                let mut own = lease.prefixes.iter();
+                own.any(|it| routes.contains(&(it.what, table)))
+            }
+        };
+        match store.load(timer::now(), SystemTime::now(), is_configured) {
+            Ok(Start::Fresh) => Start::Fresh,
+            Ok(start) => {
+                log!(Debug, "{}: starts with DHCPv6 from {start:?}", link.name);
+                start
+            }
+            Err(error) => {
+                let (name, path) = (&link.name, store.path().display());
+                log!(Warning, "{name}: ignored the lease in {path}: {error}");
+                Start::Fresh
             }
         }
     }
@@ -130,6 +170,15 @@ impl Service {
 
     /// Somebody else has an address that a link was given.
     pub(super) fn address_refused(&mut self, index: u32, address: Ipv6Addr) {
+        let parts = self.parts_of(index).unwrap_or_default();
+        if let Some(link) = self.links.get(&index)
+            && parts.iter().any(|it| it.what == address)
+        {
+            let name = link.name.clone();
+            let message =
+                format!("somebody else uses {address} already, its part of a delegated prefix");
+            self.say_once(&name, &message);
+        }
         let Some(interface) = self.interfaces.get_mut(&index) else {
             return;
         };
@@ -158,6 +207,30 @@ impl Service {
         }
     }
 
+    /// Brings up to date what the others have of a prefix that the same part of the configuration fits: it may be their turn.
+    pub(super) async fn reconcile_sharers(&mut self, id: &str, but: u32) {
+        let interfaces = self.interfaces.iter();
+        let sharers: Vec<u32> = interfaces
+            .filter(|(index, it)| **index != but && it.settings.id == id)
+            .filter(|(_, it)| it.settings.prefix_part.is_some())
+            .map(|(index, _)| *index)
+            .collect();
+        for index in sharers {
+            self.reconcile(index).await;
+        }
+    }
+
+    /// The first of the links that the same part of the configuration fits, when that is another one: one network is one
+    /// link's.
+    fn has_part_instead(&self, index: u32) -> Option<&Interface> {
+        let id = &self.interfaces.get(&index)?.settings.id;
+        let mut interfaces = self.interfaces.iter();
+        let first = interfaces.find(|(_, it)| it.settings.id == *id);
+        first
+            .filter(|(first, _)| **first != index)
+            .map(|(_, it)| it)
+    }
+
     /// What a link has of another one's prefixes; `None` as long as that has not heard of any server: what an earlier run of this
     /// service gave stays.
     fn parts_of(&self, index: u32) -> Option<Vec<Address>> {
@@ -165,6 +238,9 @@ impl Service {
         let Some(part) = &interface.settings.prefix_part else {
             return Some(Vec::new());
         };
+        if self.has_part_instead(index).is_some() {
+            return Some(Vec::new());
+        }
         let uplink = self.interfaces.get(&self.index_of(&part.from)?)?;
         let prefixes = valid(uplink.told.prefixes.as_ref()?, timer::now());
         let address = |prefix: &Delegated| {
@@ -217,7 +293,7 @@ impl Service {
         failures
     }
 
-    /// A prefix may have too few networks.
+    /// A prefix may have too few networks, and a network too many links.
     fn complain_of_parts(&mut self, index: u32) {
         let Some(interface) = self.interfaces.get(&index) else {
             return;
@@ -225,6 +301,14 @@ impl Service {
         let Some(part) = interface.settings.prefix_part.clone() else {
             return;
         };
+        let name = interface.link.name.clone();
+        if let Some(first) = self.has_part_instead(index) {
+            let (first, id) = (&first.link.name, &interface.settings.id);
+            let message = format!(
+                "`{id}` in the configuration fits {first} as well, which has the network of a prefix: no address comes of it"
+            );
+            return self.say_once(&name, &message);
+        }
         let uplink = self.index_of(&part.from);
         let uplink = uplink.and_then(|index| self.interfaces.get(&index));
         let prefixes = uplink.and_then(|uplink| uplink.told.prefixes.as_ref());
@@ -234,7 +318,6 @@ impl Service {
             .filter(|prefix| prefix.what.address_of(part.network, part.token).is_none())
             .map(|prefix| prefix.what)
             .collect();
-        let name = interface.link.name.clone();
         for prefix in too_small {
             let network = part.network;
             let message = format!("{prefix} has no network {network}: no address comes of it");
@@ -266,13 +349,14 @@ impl Service {
     }
 
     /// Makes delegated prefixes unreachable, but for their parts, and others not any more.
-    async fn reconcile_unreachable(&self) -> Vec<KernelError> {
+    pub(super) async fn reconcile_unreachable(&self) -> Vec<KernelError> {
         let mut wanted = Vec::new();
         let mut all_known = true;
         for interface in self.interfaces.values() {
             let table = interface.settings.table.unwrap_or(MAIN_TABLE);
             let prefixes = interface.told.prefixes.as_ref();
-            all_known &= prefixes.is_some() || interface.settings.prefix_wish.is_none();
+            // One that never heard of a server has no route from before.
+            all_known &= prefixes.is_some() || !interface.has_lease;
             let prefixes = prefixes.map(Vec::as_slice).unwrap_or_default();
             let prefixes = valid(prefixes, timer::now()).into_iter();
             wanted.extend(prefixes.map(|prefix| (prefix.what, table)));

@@ -55,10 +55,13 @@ impl Service {
                 interface.end_dhcp();
                 interface.link_local = None;
                 interface.forget_ipv6();
-                interface.settings = Settings::default();
+                let id = std::mem::take(&mut interface.settings).id;
+                // By which those that have parts of its prefixes know it.
+                interface.settings.id.clone_from(&id);
                 self.reconcile(index).await;
                 self.reconcile_parts(index).await;
                 self.interfaces.remove(&index);
+                self.reconcile_sharers(&id, index).await;
                 self.write_files();
             }
             return;
@@ -83,18 +86,22 @@ impl Service {
             {
                 client.want_prefix(settings.prefix_wish);
             }
-            interface.settings = settings;
+            let id = settings.id.clone();
+            let old = std::mem::replace(&mut interface.settings, settings);
             interface.link = link.clone();
             if keeps_dhcp {
                 if !keeps_ipv6 {
                     interface.forget_ipv6();
-                    self.start_ipv6(index);
+                    self.start_ipv6(index).await;
                 }
                 self.start_link_local(index).await;
                 self.set_up(index).await;
                 self.reconcile(index).await;
                 if !keeps_ipv6 {
                     self.reconcile_parts(index).await;
+                }
+                for id in [&old.id, &id] {
+                    self.reconcile_sharers(id, index).await;
                 }
                 return self.write_files();
             }
@@ -107,8 +114,12 @@ impl Service {
             }
             let settings = interface.settings.clone();
             self.reconcile(index).await;
+            if !keeps_ipv6 {
+                self.reconcile_parts(index).await;
+            }
             self.interfaces.remove(&index);
             self.new_link(link, settings).await;
+            self.reconcile_sharers(&old.id, index).await;
             return self.write_files();
         }
         let old = std::mem::replace(&mut interface.link, link.clone());
@@ -174,7 +185,7 @@ impl Service {
                 "does not ask DHCP"
             }
         );
-        let dhcp = settings.dhcp4.clone();
+        let (id, dhcp) = (settings.id.clone(), settings.dhcp4.clone());
         let mut interface = Interface {
             former_mtu: None,
             client: None,
@@ -182,6 +193,7 @@ impl Service {
             ipv6: None,
             generation: 0,
             told: Told::default(),
+            has_lease: false,
             link_local: None,
             settings,
             link: link.clone(),
@@ -199,13 +211,14 @@ impl Service {
             || !interface.settings.addresses.is_empty()
             || !interface.settings.dns.is_empty();
         self.interfaces.insert(index, interface);
-        self.start_ipv6(index);
+        self.start_ipv6(index).await;
         self.start_link_local(index).await;
         self.set_up(index).await;
         if !link.up {
             self.bring_up(index).await;
         }
         self.reconcile(index).await;
+        self.reconcile_sharers(&id, index).await;
         if knows_something {
             self.write_files();
         }
@@ -294,12 +307,21 @@ impl Service {
         Ok((Client::start(setup, self.outcomes.clone())?, held))
     }
 
-    pub(super) fn link_gone(&mut self, index: u32) {
-        self.links.remove(&index);
-        if let Some(interface) = self.interfaces.remove(&index) {
+    pub(super) async fn link_gone(&mut self, index: u32) {
+        if let Some(interface) = self.interfaces.get_mut(&index) {
             log!(Info, "{}: is gone", interface.link.name);
+            let id = interface.settings.id.clone();
+            // What it was delegated leads nowhere; its addresses went with it.
+            interface.lose_ipv6();
+            self.reconcile_parts(index).await;
+            for error in self.reconcile_unreachable().await {
+                log!(Error, "{error}");
+            }
+            self.interfaces.remove(&index);
             self.unfinished.remove(&index);
+            self.reconcile_sharers(&id, index).await;
             self.write_files();
         }
+        self.links.remove(&index);
     }
 }

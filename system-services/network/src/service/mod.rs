@@ -70,6 +70,8 @@ struct Interface {
     generation: u64,
     /// What they say.
     told: Told,
+    /// Its client has a lease from an earlier run, and says so in a moment.
+    has_lease: bool,
     /// Chooses an address by itself.
     link_local: Option<LinkLocal>,
     /// Its MTU before a lease changed it.
@@ -227,7 +229,7 @@ impl Service {
             .filter(|index| links.iter().all(|link| link.index != *index))
             .collect();
         for index in gone {
-            self.link_gone(index);
+            self.link_gone(index).await;
         }
         for link in links {
             self.link(link).await;
@@ -250,7 +252,7 @@ impl Service {
                 self.apply_rules().await;
             }
             KernelEvent::LinkGone(index) => {
-                self.link_gone(index);
+                self.link_gone(index).await;
                 self.build().await;
                 self.apply_rules().await;
             }

@@ -76,7 +76,7 @@ impl Service {
             log!(Info, "{name}: {why}");
             self.delete(index, &name).await;
             // Until the kernel announces it.
-            self.link_gone(index);
+            self.link_gone(index).await;
         }
         let is_missing = |one: &&Interface| self.links.values().all(|it| it.name != one.name);
         let mut missing: Vec<&Interface> = virtuals.iter().filter(is_missing).collect();

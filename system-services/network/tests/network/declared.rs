@@ -12,10 +12,15 @@ use crate::support::{Lab, SOON};
 impl Lab {
     /// Has the service find this network-config: whole or not at all, as first-boot writes it.
     pub(crate) fn declare(&self, text: &str) {
+        let diagnostics = self.declare_in_part(text);
+        assert_eq!(diagnostics.into_sorted(), []);
+    }
+
+    /// The same with what there is to say of it.
+    pub(crate) fn declare_in_part(&self, text: &str) -> Diagnostics {
         let mut diagnostics = Diagnostics::new("network-config");
         let root = yaml::parse(text).unwrap().root;
         let network = network::parse(&root, &mut diagnostics).unwrap();
-        assert_eq!(diagnostics.into_sorted(), []);
         let path = self.path("state/config.json");
         fs::write(
             self.path("state/new"),
@@ -23,6 +28,7 @@ impl Lab {
         )
         .unwrap();
         fs::rename(self.path("state/new"), path).unwrap();
+        diagnostics
     }
 
     fn all_addresses(&self) -> String {

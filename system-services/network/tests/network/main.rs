@@ -4,6 +4,7 @@
 //! - `leases`: leases had, renewed, lost, refused, and what the machine looks like then
 //! - `links`: cables, interfaces that come and go, hostile neighbours
 //! - `made`: addresses that are chosen, tunnels, parts of bridges
+//! - `parts`: parts of prefixes when links and configurations change
 //! - `peers`: the same with other servers and routers
 //! - `prefixes`: prefixes that are delegated, and leases of DHCPv6 over restarts
 //! - `support`: the laboratory
@@ -13,6 +14,7 @@ mod ipv6;
 mod leases;
 mod links;
 mod made;
+mod parts;
 mod peers;
 mod prefixes;
 mod support;

@@ -15,12 +15,12 @@ const KEA: &str = r#"{"Dhcp6": {"interfaces-config": {"interfaces": ["s0"]},
   "option-data": [{"name": "dns-servers", "data": "2001:db8:77::54"}]}],
  "loggers": [{"name": "kea-dhcp6", "output-options": [{"output": "stdout"}], "severity": "INFO"}]}}"#;
 /// The same of two minutes and from 2001:db8:fe00::/48, by ISC's server, which says what it is asked.
-const ISC: &str = "authoritative; default-lease-time 120; preferred-lifetime 100;
+pub(crate) const ISC: &str = "authoritative; default-lease-time 120; preferred-lifetime 100;
 subnet6 2001:db8:77::/64 { range6 2001:db8:77::80 2001:db8:77::8f; prefix6 2001:db8:fe00:: 2001:db8:fe00:f00:: /56; }\n";
-const WISHES: &str = "version: 2\nethernets:\n  wan: {match: {name: e0}, dhcp6: true, dhcp6-overrides: {request-prefix: 56}}\n  lan: {match: {name: lan0}, dhcp6-prefix: {from: wan, subnet-id: 5, token: '::53'}}\n  dmz: {match: {name: dmz0}, dhcp6-prefix: {from: e0}}\n";
+pub(crate) const WISHES: &str = "version: 2\nethernets:\n  wan: {match: {name: e0}, dhcp6: true, dhcp6-overrides: {request-prefix: 56}}\n  lan: {match: {name: lan0}, dhcp6-prefix: {from: wan, subnet-id: 5, token: '::53'}}\n  dmz: {match: {name: dmz0}, dhcp6-prefix: {from: e0}}\n";
 
 /// A network with a server, and two links behind the service.
-fn lab() -> (Lab, [Namespace; 2]) {
+pub(crate) fn lab() -> (Lab, [Namespace; 2]) {
     let lab = Lab::new();
     lab.server.ip("addr add 2001:db8:77::1/64 dev s0 nodad");
     let hosts = [Namespace::new(), Namespace::new()];
@@ -32,17 +32,17 @@ fn lab() -> (Lab, [Namespace; 2]) {
     (lab, hosts)
 }
 
-fn addresses(lab: &Lab, link: &str) -> String {
+pub(crate) fn addresses(lab: &Lab, link: &str) -> String {
     let show = ["-6", "-o", "addr", "show", "dev", link, "scope", "global"];
     lab.client.output("ip", &show)
 }
 
-fn routes(lab: &Lab) -> String {
+pub(crate) fn routes(lab: &Lab) -> String {
     lab.client.output("ip", &["-6", "route"])
 }
 
 /// Everything that comes of a prefix from `start` is there.
-fn is_used(lab: &Lab, start: &str) -> bool {
+pub(crate) fn is_used(lab: &Lab, start: &str) -> bool {
     let dmz = addresses(lab, "dmz0");
     addresses(lab, "lan0").contains("5::53/64")
         && dmz.contains(start)
@@ -50,14 +50,14 @@ fn is_used(lab: &Lab, start: &str) -> bool {
         && routes(lab).contains(&format!("unreachable {start}"))
 }
 
-fn is_unused(lab: &Lab) -> bool {
+pub(crate) fn is_unused(lab: &Lab) -> bool {
     addresses(lab, "lan0").is_empty()
         && addresses(lab, "dmz0").is_empty()
         && !routes(lab).contains("unreachable")
 }
 
-fn lease_file(lab: &Lab) -> std::path::PathBuf {
-    lab.path("state/lease6-02-00-5e-10-00-01.json")
+pub(crate) fn lease_file(lab: &Lab) -> std::path::PathBuf {
+    lab.path("state/lease6-02-00-5e-10-00-01-e0.json")
 }
 
 /// As after a reboot: nothing of the service's is left, and the clock that the lease's times are on is another one.

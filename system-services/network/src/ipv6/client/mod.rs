@@ -36,6 +36,8 @@ pub struct Setup {
     pub index: u32,
     /// Its name, for messages.
     pub name: String,
+    /// The name by which servers know it: the one that it has after it was set up.
+    pub lasting_name: String,
     /// Its Ethernet address.
     pub hardware_address: [u8; 6],
     /// Which client of the interface it is: what an earlier one has said late does not count.
@@ -81,12 +83,12 @@ impl Client {
             (Start::Adopted(held), Some(_)) => held.information.clone(),
             _ => Information::default(),
         };
-        let is_hint = matches!(setup.start, Start::Hint(_));
+        let is_known = matches!(setup.start, Start::Hint(_) | Start::Adopted(_));
         let task = Task {
-            identity: Identity::of(setup.hardware_address),
+            identity: Identity::of(setup.hardware_address, &setup.lasting_name),
             setup,
-            // What an earlier run gave is over, when that is all that is known.
-            is_known: machine.lease().is_some() || is_hint,
+            // What an earlier run gave, or that it is over.
+            is_known,
             machine,
             timer: Timer::new()?,
             outcomes,
@@ -219,7 +221,11 @@ impl Task {
             }
             Input::Refused(address) => self.step(Event::Refused(address)),
             Input::Prefix(wish) => self.step(Event::PrefixWanted(wish)),
-            Input::Release => self.step(Event::Release),
+            Input::Release => {
+                self.step(Event::Release);
+                // What is on disk may not have been in use. It goes now: another client may write there before the server answers.
+                self.is_kept = false;
+            }
         }
     }
 
@@ -278,8 +284,7 @@ impl Task {
                 }
                 Action::Inform(information) => self.informed = information,
                 Action::Report(text) => log!(Info, "{}: {text}", self.setup.name),
-                // What is on disk may not have been in use.
-                Action::Finish => (self.is_over, self.is_kept) = (true, false),
+                Action::Finish => self.is_over = true,
             }
         }
     }

@@ -267,8 +267,9 @@ impl Machine {
         actions
     }
 
-    /// Nobody said whether the lease is of this link. Addresses hold as long as they were to (RFC 8415 18.2.3). Of prefixes nobody
-    /// knows: something new is asked for, and until then they hold, too, where they are in use.
+    /// Nobody said whether the lease is of this link. Addresses hold as long as they were to (RFC 8415 18.2.3). Prefixes that are
+    /// in use hold, too, and are asked about until their end: something new in their place would renumber all links behind this
+    /// one, because a server was slow. One of an earlier boot is not used: the same is asked for.
     fn unconfirmed(&mut self, now: Duration) -> Vec<Action> {
         let State::Asking(exchange) = &self.state else {
             return Vec::new();
@@ -276,10 +277,12 @@ impl Machine {
         if exchange.kind == Kind::Confirm {
             return self.take_up(now);
         }
-        if !self.in_force {
+        if self.in_force {
+            self.ask_about_lease(Kind::Rebind, now);
+        } else {
             self.hint = self.lease.take();
+            self.begin(now);
         }
-        self.begin(now);
         Vec::new()
     }
 

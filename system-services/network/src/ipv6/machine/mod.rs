@@ -147,8 +147,8 @@ impl Machine {
             held.lease.prefixes.clear();
         }
         if !held.lease.is_empty() {
-            // Routers said so before.
-            machine.told = Some(Mode::Lease);
+            // Routers of this link said so. An earlier boot may have been on another one: that lease is asked about all the same.
+            machine.told = in_force.then_some(Mode::Lease);
             machine.lease = Some(held.lease);
             machine.information = held.information;
             (machine.in_force, machine.is_old) = (in_force, !in_force);
@@ -209,6 +209,8 @@ impl Machine {
             Event::CarrierDown => {
                 self.carrier = false;
                 self.state = State::Idle;
+                // The next link may have other routers; they are asked.
+                self.told = None;
                 Vec::new()
             }
             Event::CarrierUp if !self.carrier => {

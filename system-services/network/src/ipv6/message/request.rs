@@ -66,17 +66,24 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of an interface: a DUID-LL (RFC 8415 11.4), by which servers know whom they expect. It is the same after each start
-    /// (RFC 9096 3.1, WPD-10).
-    pub fn of(hardware_address: [u8; 6]) -> Self {
-        let [_, _, a, b, c, d] = hardware_address;
+    /// That of the interface with that Ethernet address and name: a DUID-LL (RFC 8415 11.4), by which servers know whom they
+    /// expect. A VLAN has the address of the interface that it is on; the number of the association is of the name, so that
+    /// theirs differ (RFC 8415 12). Both are the same after each start (RFC 9096 3.1, WPD-10).
+    pub fn of(hardware_address: [u8; 6], name: &str) -> Self {
         let mut duid = vec![0, 3, 0, 1];
         duid.extend(hardware_address);
         Identity {
             duid,
-            iaid: u32::from_be_bytes([a, b, c, d]),
+            iaid: hash(name),
         }
     }
+}
+
+/// FNV-1a, which is the same everywhere and for ever.
+fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 impl Request {

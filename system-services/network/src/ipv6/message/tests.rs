@@ -11,7 +11,16 @@ use proptest::prelude::*;
 use crate::ipv6::prefix::Prefix;
 
 fn identity() -> Identity {
-    Identity::of([2, 0, 0x5e, 0x10, 0, 1])
+    Identity::of([2, 0, 0x5e, 0x10, 0, 1], "e0")
+}
+
+#[test]
+fn interfaces_of_one_ethernet_address_have_associations_of_their_own_that_stay() {
+    let vlan = Identity::of([2, 0, 0x5e, 0x10, 0, 1], "e0.10");
+    assert_eq!(vlan.duid, identity().duid);
+    assert_ne!(vlan.iaid, identity().iaid);
+    // Servers have these written down: no other version may have others.
+    assert_eq!(Identity::of([2; 6], "a").iaid, 0xe40c_292c);
 }
 
 fn prefix(text: &str, length: u8) -> Prefix {
@@ -152,7 +161,7 @@ fn an_answer_is_read_when_it_is_ours() {
     );
     assert_eq!((found.prefixes.renew_s, found.prefixes.rebind_s), (40, 60));
     assert_eq!(found.information.name_servers.len(), 1);
-    let other = Identity::of([2; 6]);
+    let other = Identity::of([2; 6], "e0");
     assert_eq!(
         Reply::decode(&reply(MessageType::Reply, options.clone()), &other),
         None

@@ -186,4 +186,35 @@ proptest! {
         }
         prop_assert_eq!(machine.deadline(), None);
     }
+
+    #[test]
+    fn nobody_is_asked_to_prolong_twice_in_ten_seconds_however_little_is_answered(
+        seed in any::<u64>(), lifetimes in prop::collection::vec((1u32..200, 1u32..200), 3),
+        answers in prop::collection::vec((leases(), leases()), 1..60),
+    ) {
+        let mut machine = Machine::new(Random::from_seed(seed), Start::Fresh, Some(56));
+        machine.step(Event::CarrierUp, at(10));
+        let (solicit, when) = sent(&mut machine, at(20)).unwrap();
+        let lifetimes = lifetimes.iter().zip(1..);
+        let all: Vec<_> = lifetimes.map(|((one, other), number)| (number, *one.min(other), *one.max(other))).collect();
+        let mut rapid = reply(&solicit, false, (600, 1200));
+        rapid.rapid = true;
+        rapid.prefixes = association(&all, None, prefix);
+        machine.step(Event::Reply(rapid), when);
+        let mut last: Option<Duration> = None;
+        for (addresses, prefixes) in answers {
+            let Some((request, now)) = sent(&mut machine, at(10_000)) else { break };
+            if request.kind != Kind::Renew {
+                break;
+            }
+            prop_assert!(last.is_none_or(|last| now >= last + at(10)), "{:?} and {:?}", last, now);
+            last = Some(now);
+            let answer = Reply {
+                addresses: association(&addresses, None, address),
+                prefixes: association(&prefixes, None, prefix),
+                ..reply(&request, false, (0, 0))
+            };
+            machine.step(Event::Reply(answer), now);
+        }
+    }
 }

@@ -151,28 +151,81 @@ fn a_lease_with_a_prefix_is_rebound_in_place_of_a_confirm() {
 }
 
 #[test]
-fn a_prefix_that_nobody_knows_is_asked_for_anew_and_used_until_its_end_where_it_is_in_use() {
-    for (start, in_use) in [
-        (Start::Adopted(held(true)), true),
-        (Start::Saved(held(true)), false),
-    ] {
-        let mut machine = started(start, Some(0));
-        let mut kinds = Vec::new();
-        let mut last = None;
-        while let Some((request, _)) = sent(&mut machine, at(30)) {
-            kinds.push(request.kind);
-            last = Some(request);
-        }
-        assert_eq!(kinds[0], Kind::Rebind);
-        let last = last.unwrap();
-        // The same is hoped for.
-        assert_eq!(last.kind, Kind::Solicit);
-        assert_eq!(
-            last.subject.prefixes,
-            Some(held(true).lease.plain_prefixes())
-        );
-        assert_eq!(machine.lease().is_some(), in_use);
+fn a_prefix_of_an_earlier_boot_that_nobody_knows_is_not_used_and_the_same_is_asked_for() {
+    let mut machine = started(Start::Saved(held(true)), Some(0));
+    let mut all = Vec::new();
+    while let Some((request, _)) = sent(&mut machine, at(30)) {
+        all.push(request);
     }
+    assert_eq!(all[0].kind, Kind::Rebind);
+    let last = all.last().unwrap();
+    assert_eq!(last.kind, Kind::Solicit);
+    let prefixes = held(true).lease.plain_prefixes();
+    assert_eq!(last.subject.prefixes, Some(prefixes));
+    assert_eq!(machine.lease(), None);
+}
+
+#[test]
+fn a_prefix_in_use_is_asked_about_until_its_end_and_nothing_is_had_in_its_place() {
+    let mut machine = started(Start::Adopted(held(true)), Some(0));
+    let mut all = Vec::new();
+    while let Some((request, now)) = sent(&mut machine, at(900)) {
+        assert_eq!(request.kind, Kind::Rebind, "at {now:?}");
+        all.push((request, now));
+    }
+    // Not in the hurry of the first ten seconds.
+    assert!((8..14).contains(&all.len()), "{}", all.len());
+    assert_eq!(machine.lease(), Some(&held(true).lease));
+    // Whoever offers another one was not asked; whoever answers late is heard.
+    let (last, now) = all.pop().unwrap();
+    let other = Reply {
+        prefixes: Association {
+            leases: vec![(
+                Prefix::new("2001:db8:2::".parse().unwrap(), 56).unwrap(),
+                600,
+                1200,
+            )],
+            ..Association::default()
+        },
+        ..reply(&last, true, (600, 1200))
+    };
+    assert_eq!(machine.step(Event::Reply(other.clone()), now), []);
+    let prefix = held(true).lease.prefixes[0].what;
+    let mut late = Reply {
+        is_offer: false,
+        ..other
+    };
+    late.prefixes.leases[0].0 = prefix;
+    machine.step(Event::Reply(late), now);
+    assert_eq!(machine.lease().unwrap().plain_prefixes(), [prefix]);
+    assert_eq!(machine.state_name(), "bound");
+}
+
+#[test]
+fn a_lease_of_an_earlier_boot_does_not_have_addresses_asked_for_where_no_router_says_so() {
+    let mut machine = started(Start::Saved(held(false)), None);
+    let (request, now) = sent(&mut machine, at(20)).unwrap();
+    machine.step(Event::Wanted(Mode::Information), now);
+    machine.step(answer(&request, Some(Refusal::NotOnLink)), now);
+    let (request, _) = sent(&mut machine, now + at(60)).unwrap();
+    assert_eq!(request.kind, Kind::Information);
+    // Nor does anybody ask anything before a router was heard.
+    let mut machine = started(Start::Saved(held(false)), None);
+    let (request, now) = sent(&mut machine, at(20)).unwrap();
+    machine.step(answer(&request, Some(Refusal::NotOnLink)), now);
+    assert_eq!((machine.state_name(), machine.deadline()), ("idle", None));
+}
+
+#[test]
+fn a_link_that_comes_back_elsewhere_is_asked_for_what_its_own_routers_say() {
+    let (mut machine, when) = bound();
+    machine.step(Event::CarrierDown, when);
+    machine.step(Event::CarrierUp, when + at(5));
+    let (confirm, now) = sent(&mut machine, when + at(7)).unwrap();
+    machine.step(Event::Wanted(Mode::Information), now);
+    machine.step(answer(&confirm, Some(Refusal::NotOnLink)), now);
+    let (request, _) = sent(&mut machine, now + at(60)).unwrap();
+    assert_eq!(request.kind, Kind::Information);
 }
 
 #[test]
