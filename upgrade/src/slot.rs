@@ -207,18 +207,9 @@ impl Read for Positioned<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::release::chunks::tests::noise;
     use proptest::prelude::*;
     use std::cell::RefCell;
-
-    fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-        let next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed as u8
-        };
-        std::iter::repeat_with(next).take(length).collect()
-    }
 
     fn file(content: &[u8], size: usize) -> File {
         let file = tempfile::tempfile().unwrap();

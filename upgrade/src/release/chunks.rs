@@ -179,12 +179,12 @@ pub fn name(content: &[u8]) -> Name {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// Reproducible noise (xorshift64).
-    fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+    pub(crate) fn noise(length: usize, mut seed: u64) -> Vec<u8> {
         let next = || {
             seed ^= seed << 13;
             seed ^= seed >> 7;

@@ -148,6 +148,13 @@ impl Description {
     pub fn tag(version: &str) -> String {
         version.replace('~', "_")
     }
+
+    /// The version that a tag means; `None` of a channel, a signature and whatever else is there.
+    pub fn version_of(tag: &str) -> Option<String> {
+        let version = tag.replace('_', "~");
+        let is_one = version.starts_with(|first: char| first.is_ascii_digit());
+        (is_one && is_version(&version)).then_some(version)
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +176,17 @@ mod tests {
         let read = Description::read(description().to_string().as_bytes()).unwrap();
         assert_eq!(read.slot(), "01234567-89ab-cdef-0123-456789abcdef");
         assert_eq!(read.expires, None);
+    }
+
+    #[test]
+    fn a_tag_means_the_version_that_it_was_made_of() {
+        for version in ["1.0", "1.2~rc1", "2026.11-3"] {
+            let tag = Description::tag(version);
+            assert_eq!(Description::version_of(&tag).as_deref(), Some(version));
+        }
+        for tag in ["stable", "sha256-00.sig", "", "1/2"] {
+            assert_eq!(Description::version_of(tag), None, "{tag}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::disk::{SystemDisk, slot_of};
-use crate::entry::{Entry, compare_versions, is_version};
+use crate::entry::{Entry, compare_versions};
 use crate::esp::Esp;
 use crate::health::Engine;
 use crate::journal::Journal;
@@ -153,18 +153,18 @@ impl System {
     /// The source cannot be reached.
     pub fn list(&self, source: Option<&str>) -> Result<Vec<Offer>> {
         let version = self.version()?;
-        let mut tags = self.source(source)?.tags()?;
-        // Beside versions there are channels and signatures.
-        tags.retain(|tag| is_version(tag) && tag.starts_with(|first: char| first.is_ascii_digit()));
-        tags.sort_by(|left, right| compare_versions(right, left));
-        tags.dedup();
-        let offer = |tag: String| Offer {
-            newer: compare_versions(&tag, &version).is_gt(),
-            version: tag,
+        let tags = self.source(source)?.tags()?;
+        let found = tags.iter().filter_map(|tag| Description::version_of(tag));
+        let mut versions: Vec<String> = found.collect();
+        versions.sort_by(|left, right| compare_versions(right, left));
+        versions.dedup();
+        let offer = |offered: String| Offer {
+            newer: compare_versions(&offered, &version).is_gt(),
+            version: offered,
             created: None,
             size_bytes: None,
         };
-        Ok(tags.into_iter().map(offer).collect())
+        Ok(versions.into_iter().map(offer).collect())
     }
 
     /// The release that a source recommends.
