@@ -8,8 +8,9 @@ use anyhow::Result;
 use clap::Parser;
 use keelson_qemu_tests::bench;
 use keelson_qemu_tests::harness::lab::Lab;
-use keelson_qemu_tests::runner::report::{Report, remove_disks};
-use keelson_qemu_tests::runner::{checks, select};
+use keelson_qemu_tests::runner::checks::{self, Check};
+use keelson_qemu_tests::runner::report::Report;
+use keelson_qemu_tests::runner::{lanes, select};
 use keelson_qemu_tests::tests::{self, Test};
 
 /// Where everything that is built goes; we run in the top folder of the sources.
@@ -67,25 +68,30 @@ fn run(options: &Options) -> Result<bool> {
         chosen.iter().for_each(|test| println!("{}", test.name));
         return Ok(true);
     }
-    let mut report = Report::default();
+    let report = Report::default();
+    let whole = options.names.is_empty();
     let mut images_built = true;
     if !options.no_checks {
-        if options.names.is_empty() {
-            for check in checks::SOURCES {
-                report.step(check.name, None, check.run);
+        let step = |check: &Check| {
+            report.step(check.name, None, check.run)
+                || (whole && report.again(check.name, None, check.run))
+        };
+        if whole {
+            for check in &checks::SOURCES {
+                step(check);
             }
         }
-        for check in checks::IMAGES {
-            images_built &= report.step(check.name, None, check.run);
+        for check in &checks::IMAGES {
+            images_built &= step(check);
         }
-        if options.names.is_empty() {
-            for check in checks::KERNEL {
-                report.step(check.name, None, check.run);
+        if whole {
+            for check in &checks::KERNEL {
+                step(check);
             }
         }
     }
     if !chosen.is_empty() {
-        run_tests(options, &chosen, images_built, &mut report)?;
+        run_tests(options, &chosen, images_built, &report)?;
     }
     Ok(report.finish())
 }
@@ -94,7 +100,7 @@ fn run_tests(
     options: &Options,
     chosen: &[&Test],
     images_built: bool,
-    report: &mut Report,
+    report: &Report,
 ) -> Result<()> {
     if !images_built {
         chosen
@@ -105,26 +111,10 @@ fn run_tests(
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
-    let mut lab = Lab::new(Path::new(OUT), options.soak, options.seed.unwrap_or(now))?;
+    let lab = Lab::new(Path::new(OUT), options.soak, options.seed.unwrap_or(now))?;
     println!(
         "      machines run with {:?}, random seed {}",
         lab.accel, lab.random_seed
     );
-    for test in chosen {
-        let dir = Path::new(OUT).join("tests").join(test.name);
-        report.step(test.name, Some(&dir), || {
-            lab.begin(test.name)?;
-            (test.run)(&mut lab)
-        });
-    }
-    // After a failure they may be what explains it.
-    let shared: &[&str] = if report.is_clean() {
-        &["_booted", "_observed", "_enrolled"]
-    } else {
-        &[]
-    };
-    for shared in shared {
-        remove_disks(&Path::new(OUT).join("tests").join(shared));
-    }
-    Ok(())
+    lanes::run(chosen, lab, report, options.names.is_empty())
 }

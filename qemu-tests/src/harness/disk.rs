@@ -75,15 +75,26 @@ pub struct Partition {
 /// # Errors
 /// When there is none.
 pub fn partition(raw: &Path, name: &str) -> Result<Partition> {
+    find(raw, "name", name)?.with_context(|| format!("{} has no partition {name}", raw.display()))
+}
+
+/// Finds the GPT partition with the GUID `uuid`, if there is one.
+///
+/// # Errors
+/// When sfdisk cannot read the table.
+pub fn partition_of(raw: &Path, uuid: &str) -> Result<Option<Partition>> {
+    find(raw, "uuid", &uuid.to_ascii_uppercase())
+}
+
+fn find(raw: &Path, key: &str, value: &str) -> Result<Option<Partition>> {
     let text = process::check(Command::new("sfdisk").arg("--json").arg(raw), TOOL_DEADLINE)?;
     let table: Value = serde_json::from_str(&text).context("reading sfdisk's table")?;
     let list = table["partitiontable"]["partitions"]
         .as_array()
         .context("sfdisk shows no partitions")?;
-    let index = list
-        .iter()
-        .position(|entry| entry["name"] == name)
-        .with_context(|| format!("{} has no partition {name}", raw.display()))?;
+    let Some(index) = list.iter().position(|entry| entry[key] == value) else {
+        return Ok(None);
+    };
     let field = |key: &str| {
         list[index][key]
             .as_u64()
@@ -94,11 +105,11 @@ pub fn partition(raw: &Path, name: &str) -> Result<Partition> {
         .rsplit(|character: char| !character.is_ascii_digit())
         .next()
         .unwrap_or_default();
-    Ok(Partition {
+    Ok(Some(Partition {
         number: digits.parse().context("reading a partition's number")?,
         start_bytes: field("start")? * SECTOR_BYTES,
         size_bytes: field("size")? * SECTOR_BYTES,
-    })
+    }))
 }
 
 /// Copies a partition of a raw image to a file of its own, without the zeros at its end.

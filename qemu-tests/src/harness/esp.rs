@@ -76,6 +76,17 @@ impl Esp {
         Ok(path.context("the ESP has no kernel image")?.to_owned())
     }
 
+    /// Names of the files in the folder `path`.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub fn list(&self, path: &str) -> Result<Vec<String>> {
+        let mut mdir = self.tool("mdir");
+        let list = process::check(mdir.arg("-b").arg(format!("::/{path}")), TOOL_DEADLINE)?;
+        let names = list.lines().filter_map(|line| line.rsplit('/').next());
+        Ok(names.map(str::to_owned).collect())
+    }
+
     fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         // The image is not one of a whole disk, as mtools would like to see.

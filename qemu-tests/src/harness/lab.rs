@@ -15,6 +15,7 @@ use crate::harness::ssh::{Key, Ssh};
 use crate::harness::status::Status;
 use crate::harness::vm::Vm;
 use crate::harness::{disk, docker, seed};
+use crate::runner::report::remove_disks;
 
 /// How long a boot to sshd may take on a slow, busy machine.
 pub const BOOT_DEADLINE: Duration = Duration::from_secs(120);
@@ -41,6 +42,8 @@ pub struct Lab {
     pub key: Key,
     out: PathBuf,
     dir: PathBuf,
+    // Ends the names of folders that tests of one lab share.
+    lane: &'static str,
     // Or why there is none: the second try would only take the same time again.
     booted: Option<Result<Snapshot, String>>,
     observed: Option<Result<Snapshot, String>>,
@@ -66,11 +69,44 @@ impl Lab {
             key: Key::generate()?,
             out: out.to_owned(),
             dir,
+            lane: "",
             booted: None,
             observed: None,
             usual_boot: None,
             enrolled: None,
         })
+    }
+
+    /// Another one for the same images, for tests that run beside those of this one. `lane` is a word for its folders.
+    ///
+    /// # Errors
+    /// When there is no key for it.
+    pub fn another(&self, lane: &'static str) -> Result<Self> {
+        Ok(Lab {
+            accel: self.accel,
+            shipped: self.shipped.clone(),
+            soak: self.soak,
+            random_seed: self.random_seed,
+            key: Key::generate()?,
+            out: self.out.clone(),
+            dir: self.out.join("tests"),
+            lane,
+            booted: None,
+            observed: None,
+            usual_boot: None,
+            enrolled: None,
+        })
+    }
+
+    /// Removes the disks that its tests shared.
+    pub fn remove_shared(&self) {
+        for name in ["_booted", "_observed", "_enrolled"] {
+            remove_disks(&self.shared(name));
+        }
+    }
+
+    fn shared(&self, name: &str) -> PathBuf {
+        self.out.join("tests").join(format!("{name}{}", self.lane))
     }
 
     /// Makes an empty folder for the test `name` and points [`Lab::dir`] to it.
@@ -261,7 +297,7 @@ impl Lab {
     }
 
     fn enrol(&self) -> Result<PathBuf> {
-        let dir = empty_dir(&self.out.join("tests/_enrolled"))?;
+        let dir = empty_dir(&self.shared("_enrolled"))?;
         let variables = dir.join("variables");
         fs::copy(FIRMWARE_VARIABLES, &variables).context("copying the firmware's variables")?;
         let overlay = disk::overlay(&self.signed()?.disk(), "raw", &dir.join("disk.qcow2"))?;
@@ -287,7 +323,7 @@ impl Lab {
         if self.observed.is_none() {
             drop(self.observed()?);
         }
-        let log = self.out.join("tests/_observed/serial.log");
+        let log = self.shared("_observed").join("serial.log");
         fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))
     }
 
@@ -298,7 +334,7 @@ impl Lab {
         name: &str,
     ) -> Result<Snapshot> {
         let artifacts = &artifacts?;
-        let dir = &empty_dir(&self.out.join("tests").join(name))?;
+        let dir = &empty_dir(&self.shared(name))?;
         let overlay = disk::overlay(&artifacts.disk(), "raw", &dir.join("disk.qcow2"))?;
         let seed = seed::fat(dir, &seed::usual(&self.key.public()?))?;
         let page = write_page(dir)?;

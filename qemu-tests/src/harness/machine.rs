@@ -46,6 +46,8 @@ pub struct Disk {
     pub format: &'static str,
     /// Write-protected.
     pub read_only: bool,
+    /// Where everything that is written is logged, in order, for [`crate::harness::replay`].
+    pub log: Option<PathBuf>,
 }
 
 /// The machine's network.
@@ -142,6 +144,18 @@ impl Machine {
             path: path.to_owned(),
             format: "qcow2",
             read_only: false,
+            log: None,
+        });
+        self
+    }
+
+    /// Adds a writable raw disk whose writes are logged.
+    pub fn with_logged(mut self, path: &Path, log: &Path) -> Self {
+        self.disks.push(Disk {
+            path: path.to_owned(),
+            format: "raw",
+            read_only: false,
+            log: Some(log.to_owned()),
         });
         self
     }
@@ -152,6 +166,7 @@ impl Machine {
             path: path.to_owned(),
             format: "raw",
             read_only: true,
+            log: None,
         });
         self
     }
@@ -297,18 +312,23 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk, boots: bool) {
     } else {
         "cache=writeback,discard=unmap"
     };
-    let file = escape(&disk.path);
-    args.add(&[
-        "-drive",
-        &format!(
-            "if=none,id=disk{index},format={},file={file},{access}",
-            disk.format
+    let (file, format) = (escape(&disk.path), disk.format);
+    let (drive, device) = match &disk.log {
+        None => (format!("format={format},file={file},{access}"), ""),
+        // What is logged is what the guest has written, request by request.
+        Some(log) => (
+            format!(
+                "driver=blklogwrites,file.driver={format},file.file.driver=file,file.file.filename={file},log.driver=raw,log.file.driver=file,log.file.filename={},cache.direct=off",
+                escape(log)
+            ),
+            ",request-merging=off,discard=off,write-zeroes=off",
         ),
-    ]);
+    };
+    args.add(&["-drive", &format!("if=none,id=disk{index},{drive}")]);
     let order = if boots { ",bootindex=1" } else { "" };
     args.add(&[
         "-device",
-        &format!("virtio-blk-pci,drive=disk{index}{order}"),
+        &format!("virtio-blk-pci,drive=disk{index}{order}{device}"),
     ]);
 }
 

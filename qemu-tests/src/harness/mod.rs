@@ -12,10 +12,12 @@
 //! * [`lab`]: what every test is given
 //! * [`machine`]: the description of a machine, turned into QEMU's command line
 //! * [`observer`]: commands run beside the system services (test image only)
+//! * [`postgres`]: a database whose rows are counted
 //! * [`process`]: host commands with a deadline
 //! * [`proxy`]: a proxy on this machine
 //! * [`qmp`]: QEMU's control socket
 //! * [`registry`]: a registry on this machine; [`release`]: versions of the operating system
+//! * [`replay`]: disks as power cuts would have left them
 //! * [`seed`]: NoCloud seeds
 //! * [`serial`]: the serial console
 //! * [`snapshot`]: machines booted once and continued by many tests
@@ -37,11 +39,13 @@ pub mod http;
 pub mod lab;
 pub mod machine;
 pub mod observer;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod qmp;
 pub mod registry;
 pub mod release;
+pub mod replay;
 pub mod seed;
 pub mod serial;
 pub mod snapshot;

@@ -134,7 +134,8 @@ impl Qmp {
         }
     }
 
-    /// Writes the guest's memory and devices to `path` and waits until that is done; the guest is stopped then.
+    /// Writes the guest's memory and devices to `path` and waits until that is done; the guest is stopped then. A write that the host
+    /// refuses (seen: "Bad address", once in some hundred) is tried once more.
     ///
     /// # Errors
     /// When QEMU cannot do it.
@@ -146,6 +147,13 @@ impl Qmp {
             "migrate-set-parameters",
             json!({ "max-bandwidth": 4_u64 << 30 }),
         )?;
+        self.migrate(path, deadline).or_else(|error| {
+            println!("    {error:#}; once more");
+            self.migrate(path, deadline)
+        })
+    }
+
+    fn migrate(&mut self, path: &str, deadline: Duration) -> Result<()> {
         self.execute("migrate", json!({ "uri": format!("file:{path}") }))?;
         let ended = |data: &Value| data["status"] == "completed" || data["status"] == "failed";
         let event = self.wait_event_where("MIGRATION", deadline, ended)?;

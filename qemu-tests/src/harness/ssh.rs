@@ -184,6 +184,14 @@ impl Ssh {
     }
 
     fn forward(&self, option: &str, way: &str) -> Result<Follow> {
+        // sshd drops new connections while many are not logged in yet, and a busy machine may take long to let one in.
+        self.try_forward(option, way).or_else(|error| {
+            println!("    {error:#}; once more");
+            self.try_forward(option, way)
+        })
+    }
+
+    fn try_forward(&self, option: &str, way: &str) -> Result<Follow> {
         let mut command = Command::new("ssh");
         // A connection of its own: the shared one would keep it. The command says when the way is open.
         command

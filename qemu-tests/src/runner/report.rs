@@ -4,68 +4,124 @@ use std::any::Any;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-/// Counts and names.
+/// Counts and names, of steps that may run beside each other.
 #[derive(Default)]
-pub struct Report {
+pub struct Report(Mutex<Results>);
+
+#[derive(Default)]
+struct Results {
     passed: usize,
-    failed: Vec<String>,
+    failed: Vec<Failure>,
+    // What failed once and passed then.
+    unsteady: Vec<Failure>,
+}
+
+struct Failure {
+    name: String,
+    why: String,
 }
 
 impl Report {
     /// Runs one step and prints how it ended; a panic is a failure like any other. `logs` is where it wrote its logs.
-    pub fn step(
-        &mut self,
+    pub fn step(&self, name: &str, logs: Option<&Path>, step: impl FnOnce() -> Result<()>) -> bool {
+        match attempt(name, logs, step) {
+            Ok(()) => self.results().passed += 1,
+            Err(why) => self.results().failed.push(Failure {
+                name: name.to_owned(),
+                why,
+            }),
+        }
+        !self.has_failed(name)
+    }
+
+    /// Runs a step that has failed once more. What passes now counts as passed, and is named at the end all the same.
+    pub fn again(
+        &self,
         name: &str,
         logs: Option<&Path>,
         step: impl FnOnce() -> Result<()>,
     ) -> bool {
-        println!("----  {name}");
-        let start = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(step))
-            .unwrap_or_else(|panic| Err(anyhow!(panic_text(&*panic))));
-        let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                self.passed += 1;
-                println!("ok    {name} ({seconds:.1} s)");
-                if let Some(dir) = logs {
-                    remove_disks(dir);
-                }
-                true
-            }
-            Err(error) => {
-                println!("FAIL  {name} ({seconds:.1} s)\n      {error:#}");
-                if let Some(dir) = logs {
-                    println!("      logs: {}", dir.display());
-                }
-                self.failed.push(name.to_owned());
-                false
-            }
+        println!("      once more:");
+        if attempt(name, logs, step).is_err() {
+            return false;
         }
+        let mut results = self.results();
+        let failed = results.failed.iter().position(|one| one.name == name);
+        if let Some(place) = failed {
+            let failure = results.failed.remove(place);
+            results.unsteady.push(failure);
+        }
+        results.passed += 1;
+        true
     }
 
     /// Counts what could not even be tried.
-    pub fn not_run(&mut self, name: &str, why: &str) {
+    pub fn not_run(&self, name: &str, why: &str) {
         println!("FAIL  {name}: not run, {why}");
-        self.failed.push(name.to_owned());
+        self.results().failed.push(Failure {
+            name: name.to_owned(),
+            why: why.to_owned(),
+        });
+    }
+
+    /// Whether the step of this name has failed, and not passed since.
+    pub fn has_failed(&self, name: &str) -> bool {
+        self.results().failed.iter().any(|one| one.name == name)
     }
 
     /// Whether nothing has failed so far.
     pub fn is_clean(&self) -> bool {
-        self.failed.is_empty()
+        self.results().failed.is_empty()
     }
 
     /// Prints the last lines; true when all went well.
     pub fn finish(self) -> bool {
-        for name in &self.failed {
-            println!("failed: {name}");
+        let results = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for one in &results.unsteady {
+            println!("unsteady: {} failed once: {}", one.name, one.why);
         }
-        println!("{} passed, {} failed", self.passed, self.failed.len());
-        self.failed.is_empty()
+        for one in &results.failed {
+            println!("failed: {}", one.name);
+        }
+        println!("{} passed, {} failed", results.passed, results.failed.len());
+        results.failed.is_empty()
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Or the first line of what went wrong.
+fn attempt(
+    name: &str,
+    logs: Option<&Path>,
+    step: impl FnOnce() -> Result<()>,
+) -> Result<(), String> {
+    println!("----  {name}");
+    let start = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(step))
+        .unwrap_or_else(|panic| Err(anyhow!(panic_text(&*panic))));
+    let seconds = start.elapsed().as_secs_f64();
+    match result {
+        Ok(()) => {
+            println!("ok    {name} ({seconds:.1} s)");
+            logs.into_iter().for_each(remove_disks);
+            Ok(())
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            println!("FAIL  {name} ({seconds:.1} s)\n      {error}");
+            if let Some(dir) = logs {
+                println!("      logs: {}", dir.display());
+            }
+            Err(error.lines().next().unwrap_or_default().to_owned())
+        }
     }
 }
 
@@ -102,11 +158,26 @@ mod tests {
 
     #[test]
     fn failures_and_panics_are_counted() {
-        let mut report = Report::default();
+        let report = Report::default();
         assert!(report.step("good", None, || Ok(())));
         assert!(!report.step("bad", None, || Err(anyhow!("no"))));
         assert!(!report.step("worse", None, || panic!("on purpose")));
-        assert_eq!((report.passed, report.failed.len()), (1, 2));
+        assert_eq!(
+            (report.results().passed, report.results().failed.len()),
+            (1, 2)
+        );
         assert!(!report.finish());
+    }
+
+    #[test]
+    fn what_passes_at_the_second_try_has_passed_and_is_named() {
+        let report = Report::default();
+        report.step("shaky", None, || Err(anyhow!("not now\nlater")));
+        assert!(!report.again("shaky", None, || Err(anyhow!("still not"))));
+        assert!(report.has_failed("shaky") && !report.is_clean());
+        assert!(report.again("shaky", None, || Ok(())));
+        assert!(report.is_clean());
+        assert_eq!(report.results().unsteady[0].why, "not now");
+        assert!(report.finish());
     }
 }

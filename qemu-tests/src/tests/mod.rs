@@ -9,6 +9,7 @@
 //! * [`docker_api`]: an unmodified client library at both engines
 //! * [`errors`]: what is unknown is an error with a position
 //! * [`independence`]: what lives on when something else ends
+//! * [`moments`]: power cuts at every moment of a machine's life
 //! * [`networks`]: machines with cables between them
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
@@ -31,6 +32,7 @@ pub mod configuration;
 pub mod docker_api;
 pub mod errors;
 pub mod independence;
+pub mod moments;
 pub mod networks;
 pub mod power;
 pub mod power_cut;
@@ -50,13 +52,15 @@ use crate::harness::lab::Lab;
 pub struct Test {
     /// The sentence that it proves.
     pub name: &'static str,
+    /// The module that it stands in.
+    pub topic: &'static str,
     /// Proves it, or says why not.
     pub run: fn(&mut Lab) -> anyhow::Result<()>,
 }
 
 macro_rules! tests {
     ($($topic:ident: $($name:ident)+;)+) => {
-        vec![$($(Test { name: stringify!($name), run: $topic::$name }),+),+]
+        vec![$($(Test { name: stringify!($name), topic: stringify!($topic), run: $topic::$name }),+),+]
     };
 }
 
@@ -134,6 +138,8 @@ pub fn all() -> Vec<Test> {
             console_and_user_engine_are_switched_and_keep_what_is_theirs
             a_debian_console_has_apt_and_keeps_what_it_installs
             services_of_a_cloud_config_run_where_rancheros_ran_them;
+        moments:
+            a_database_lives_through_upgrades_and_a_power_cut_at_any_moment_of_them;
         upgrade:
             a_new_version_is_verified_started_and_judged_and_what_fails_goes_back_and_says_why;
         independence:

@@ -61,6 +61,7 @@ pub(super) fn disks_are_parted_formatted_and_mounted_where_people_and_applicatio
         path,
         format: "raw",
         read_only: false,
+        log: None,
     };
     let hold = blank(lab.dir(), "hold.raw", 256)?;
     let second = blank(lab.dir(), "second.raw", 320)?;

@@ -20,10 +20,10 @@ use crate::harness::vm::Vm;
 use crate::harness::{disk, process};
 
 /// Fetching and writing a release on a slow machine.
-const UPGRADE_DEADLINE: Duration = Duration::from_secs(300);
-const OFF_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const UPGRADE_DEADLINE: Duration = Duration::from_secs(300);
+pub(super) const OFF_DEADLINE: Duration = Duration::from_secs(60);
 /// A boot that is given up, and the one after it.
-const VERDICT_DEADLINE: Duration = Duration::from_secs(240);
+pub(super) const VERDICT_DEADLINE: Duration = Duration::from_secs(240);
 /// Power cuts of a soak test, and of an ordinary run.
 const SOAK_CUTS: usize = 20;
 const USUAL_CUTS: usize = 1;
@@ -205,7 +205,7 @@ fn cut_power_in_upgrades(
     Ok((vm, ssh, forwarded))
 }
 
-fn running(ssh: &Ssh) -> Result<String> {
+pub(super) fn running(ssh: &Ssh) -> Result<String> {
     let status = json(&ssh.check("keelson os status --json")?)?;
     let version = status["version"].as_str().context("no version")?;
     Ok(version.to_owned())
@@ -238,7 +238,7 @@ fn strange_keys(lab: &Lab) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn configure(ssh: &Ssh, registry: &Registry, repository: &str) -> Result<()> {
+pub(super) fn configure(ssh: &Ssh, registry: &Registry, repository: &str) -> Result<()> {
     let port = registry.port;
     ssh.check(&format!(
         "sudo keelson config set keelson.registries '{{\"127.0.0.1:{port}\": {{insecure: true}}}}' && sudo keelson config set --apply keelson.upgrade '{{source: \"{repository}\", deadline: 3m}}' && until sudo test -s /state/config/upgrade/settings.json; do sleep 0.1; done"
@@ -247,7 +247,7 @@ fn configure(ssh: &Ssh, registry: &Registry, repository: &str) -> Result<()> {
 }
 
 /// Reboots, and waits for the next boot.
-fn reboot(lab: &Lab, machine: &Machine, mut vm: Vm, ssh: &Ssh) -> Result<(Vm, Ssh)> {
+pub(super) fn reboot(lab: &Lab, machine: &Machine, mut vm: Vm, ssh: &Ssh) -> Result<(Vm, Ssh)> {
     // The connection may end before the command does.
     let _ = ssh.run("keelson reboot");
     vm.wait_off(OFF_DEADLINE).context("rebooting")?;
@@ -256,7 +256,7 @@ fn reboot(lab: &Lab, machine: &Machine, mut vm: Vm, ssh: &Ssh) -> Result<(Vm, Ss
 }
 
 /// What `keelson os status` shows: versions in the boot loader's order, each with its words.
-fn expect_versions(ssh: &Ssh, expected: &[(&str, &str)]) -> Result<()> {
+pub(super) fn expect_versions(ssh: &Ssh, expected: &[(&str, &str)]) -> Result<()> {
     let shown = ssh.check("keelson os status | sed '1,/^VERSION/d' | tr -s ' '")?;
     let expected: Vec<String> = expected
         .iter()
