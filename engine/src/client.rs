@@ -33,6 +33,26 @@ pub fn ask(
     body: &[u8],
     timeout: Duration,
 ) -> io::Result<Answer> {
+    exchange(socket, method, path, body, timeout, "close\r\n")
+}
+
+/// Asks for a connection to be taken over (`Upgrade: tcp`), and reads all that comes over it; nothing is sent. Waits at most `timeout` for each piece.
+///
+/// # Errors
+/// As [`ask`]. A status other than 101 is an answer like any other.
+pub fn listen(socket: &Path, path: &str, body: &[u8], timeout: Duration) -> io::Result<Answer> {
+    let connection = "Upgrade\r\nUpgrade: tcp\r\n";
+    exchange(socket, "POST", path, body, timeout, connection)
+}
+
+fn exchange(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    timeout: Duration,
+    connection: &str,
+) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(SEND_TIMEOUT))?;
@@ -42,7 +62,7 @@ pub fn ask(
     };
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: keelson\r\nConnection: close\r\n{length}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: keelson\r\nConnection: {connection}{length}\r\n"
     )?;
     stream.write_all(body)?;
     let mut bytes = Vec::new();

@@ -3,13 +3,19 @@
 
 use crate::rootfs::make_directory;
 use anyhow::Context;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials,
+    bind, recvmsg, setsockopt, socket, sockopt,
+};
+use nix::unistd::geteuid;
 use std::fs;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 /// Datagrams may be of this size; what is beyond is cut.
@@ -34,6 +40,8 @@ pub struct Message {
     pub configure: bool,
     /// `X_KEELSON_HEALTHY=1`.
     pub healthy: bool,
+    /// It asked for something and does not speak for its service: the user who sent it.
+    pub refused: Option<u32>,
 }
 
 impl Message {
@@ -59,6 +67,23 @@ impl Message {
             }
         }
         message
+    }
+
+    /// What is heard of a message by this user: all of it when that is the service's own; of others it may tell how the service is, and ask for nothing.
+    fn from_user(self, user: Option<u32>) -> Self {
+        let asks =
+            self.hostname.is_some() || self.power.is_some() || self.configure || self.healthy;
+        if !asks || user == Some(geteuid().as_raw()) {
+            return self;
+        }
+        Message {
+            hostname: None,
+            power: None,
+            configure: false,
+            healthy: false,
+            refused: Some(user.unwrap_or(u32::MAX)),
+            ..self
+        }
     }
 }
 
@@ -95,8 +120,11 @@ pub fn listen(directory: &Path) -> anyhow::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Reads datagrams and gives each to `heard`. Ends only when the socket breaks or the task is aborted.
+/// Reads datagrams and gives each to `heard`; the kernel says who sent it (unix(7), `SCM_CREDENTIALS`). Ends only when the socket breaks or the task is aborted.
 pub async fn hear(socket: OwnedFd, mut heard: impl FnMut(Message)) {
+    if setsockopt(&socket, sockopt::PassCred, &true).is_err() {
+        return;
+    }
     let socket = StdDatagram::from(socket);
     let Ok(socket) = socket
         .set_nonblocking(true)
@@ -105,10 +133,27 @@ pub async fn hear(socket: OwnedFd, mut heard: impl FnMut(Message)) {
         return;
     };
     let mut buffer = vec![0; DATAGRAM_MAX_BYTES];
-    // Descriptors that come along (FDSTORE, BARRIER) are closed by the kernel: no room is given for them.
-    while let Ok(length) = socket.recv(&mut buffer).await {
-        heard(Message::parse(&buffer[..length]));
+    loop {
+        let received = socket.async_io(Interest::READABLE, || receive(&socket, &mut buffer));
+        let Ok((length, user)) = received.await else {
+            return;
+        };
+        let datagram = buffer.get(..length).unwrap_or_default();
+        heard(Message::parse(datagram).from_user(user));
     }
+}
+
+/// One datagram; gives its length and the user who sent it. Descriptors that come along (FDSTORE, BARRIER) are closed by the kernel: no room is given for them.
+fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(usize, Option<u32>)> {
+    let mut room = nix::cmsg_space!(UnixCredentials);
+    let mut pieces = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut room), flags)?;
+    let user = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmCredentials(sender) => Some(sender.uid()),
+        _ => None,
+    });
+    Ok((message.bytes, user))
 }
 
 #[cfg(test)]
@@ -153,6 +198,28 @@ mod tests {
         let (heard, mut words) = tokio::sync::mpsc::unbounded_channel();
         let task = tokio::spawn(hear(socket, move |message| heard.send(message).unwrap()));
         assert!(words.recv().await.unwrap().ready);
+        sender
+            .send_to(b"X_KEELSON_HEALTHY=1", directory.path().join("notify.sock"))
+            .unwrap();
+        let message = words.recv().await.unwrap();
+        assert!(message.healthy && message.refused.is_none());
         task.abort();
+    }
+
+    #[test]
+    fn another_user_may_tell_and_not_ask() {
+        let own = geteuid().as_raw();
+        let text = b"READY=1\nX_KEELSON_POWER=reboot\nX_KEELSON_HEALTHY=1";
+        assert_eq!(
+            Message::parse(text).from_user(Some(own)),
+            Message::parse(text)
+        );
+        for (user, refused) in [(Some(own + 1), own + 1), (None, u32::MAX)] {
+            let message = Message::parse(text).from_user(user);
+            assert!(message.ready && !message.healthy && message.power.is_none());
+            assert_eq!(message.refused, Some(refused));
+        }
+        let ready = Message::parse(b"READY=1").from_user(Some(own + 1));
+        assert_eq!(ready, Message::parse(b"READY=1"));
     }
 }

@@ -20,6 +20,11 @@ impl Engine {
             entry.record.status = message.status.filter(|text| !text.is_empty());
             self.save(name);
         }
+        if let Some(user) = message.refused {
+            self.shared.console.error(&format!(
+                "user {user} in service {name} asked for what only its root may ask for"
+            ));
+        }
         if let Some(by) = message.extend {
             self.apply(name, Event::Extend(by));
         }

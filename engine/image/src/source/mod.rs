@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::access;
 use crate::arguments::{Read as Asked, Request};
+use crate::blob::Cut;
 use crate::failure::Failure;
 use crate::registry::Remote;
 use layout::Layout;
@@ -159,9 +160,10 @@ impl Source {
                 for remote in remotes {
                     match of_registry(remote, question) {
                         Ok(answer) => return Ok(answer),
-                        // A refusal says more than a connection that did not come about.
+                        // A refusal, or an answer that is none, says more than a connection that did not come about.
                         Err(error)
-                            if failed.is_none() || error.downcast_ref::<Failure>().is_some() =>
+                            if failed.as_ref().is_none_or(is_cut)
+                                || error.downcast_ref::<Failure>().is_some() =>
                         {
                             failed = Some(error);
                         }
@@ -198,6 +200,10 @@ fn of_registry(remote: &Remote, question: &Question) -> anyhow::Result<Option<Co
         }
         Question::Tags { .. } => Ok(Some(Content::of(serde_json::to_vec(&remote.tags()?)?))),
     }
+}
+
+fn is_cut(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Cut>().is_some()
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
