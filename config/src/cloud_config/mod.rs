@@ -53,7 +53,9 @@ pub use registries::{Registries, Registry};
 pub use services::{ServiceFile, Services};
 pub use ssh::{HostKey, KINDS as HOST_KEY_KINDS, Ssh};
 pub use system::{CaCertificates, Ntp, System};
-pub use upgrade::Upgrade;
+pub use upgrade::{
+    Check as UpgradeCheck, Upgrade, What as UpgradeCheckKind, Window as UpgradeWindow,
+};
 pub use users::{DefaultUser, User, UserEntry, UserPassword};
 
 use crate::diagnostic::Diagnostics;
