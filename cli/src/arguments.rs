@@ -178,8 +178,14 @@ pub(crate) enum Os {
         #[arg(long, value_name = "VERSION")]
         version: Option<String>,
         /// Starts it at once.
-        #[arg(long)]
+        #[arg(long, group = "when")]
         reboot: bool,
+        /// Starts it in the window of the configuration (keelson.upgrade.window, jitter): the machine restarts by itself then.
+        #[arg(long, group = "when")]
+        in_window: bool,
+        /// Leaves it to the next restart, whoever asks for that (the default).
+        #[arg(long, group = "when")]
+        later: bool,
     },
     /// Has the version in the other slot started next.
     Rollback {

@@ -40,9 +40,21 @@ pub(crate) fn run(command: Os, output: &mut Output<'_>) -> Result<(), Failure> {
             source: Source { source },
             version,
             reboot,
+            in_window,
+            later: _,
         } => {
-            let (value, upgraded): (_, Upgraded) = ask(Request::Upgrade { source, version })?;
-            show(output, &value, &render_upgraded(&upgraded, reboot))?;
+            let request = Request::Upgrade {
+                source,
+                version,
+                in_window,
+            };
+            let (value, upgraded): (_, Upgraded) = ask(request)?;
+            let next = match (reboot, in_window) {
+                (true, _) => "starting it now",
+                (_, true) => "it is started in the window (`keelson os status` says when)",
+                _ => "`keelson reboot` starts it",
+            };
+            show(output, &value, &render_upgraded(&upgraded, next))?;
             finish(reboot)
         }
         Os::Rollback { reboot } => {
@@ -155,6 +167,7 @@ fn render_status(status: &Status) -> String {
     if !status.trusts {
         text.push_str("release keys: none is trusted, so this image cannot be upgraded\n");
     }
+    text.push_str(&render_plan(status));
     if let Some(unable) = &status.unable {
         text.push_str(&format!("slots: {unable}\n"));
         return text;
@@ -174,6 +187,26 @@ fn render_status(status: &Status) -> String {
         .collect();
     text.push('\n');
     text.push_str(&table(["VERSION", "RUNS", "STARTS", "STANDING"], &rows));
+    text
+}
+
+/// What is done without being asked.
+fn render_plan(status: &Status) -> String {
+    let mut text = match status.policy.as_str() {
+        "download" => "by itself: fetches newer versions (download)\n".to_owned(),
+        "auto" => "by itself: fetches newer versions and restarts for them (auto)\n".to_owned(),
+        _ => "by itself: nothing (manual)\n".to_owned(),
+    };
+    for (what, said) in [
+        ("last check", &status.last_check),
+        ("next check", &status.next_check),
+        ("next restart", &status.next_restart),
+        ("oldest that is taken unless named", &status.floor),
+    ] {
+        if let Some(said) = said {
+            text.push_str(&format!("{what}: {said}\n"));
+        }
+    }
     text
 }
 
@@ -232,11 +265,7 @@ fn render_offer(offer: &Offer) -> String {
     )
 }
 
-fn render_upgraded(upgraded: &Upgraded, reboot: bool) -> String {
-    let next = match reboot {
-        true => "starting it now",
-        false => "`keelson reboot` starts it",
-    };
+fn render_upgraded(upgraded: &Upgraded, next: &str) -> String {
     format!(
         "Version {} is on the disk ({} of {} fetched); {next}.\n",
         upgraded.to,
@@ -290,6 +319,26 @@ mod tests {
             assert_eq!(server.join().unwrap(), "{\"rollback\":{}}\n");
             std::fs::remove_file(path).unwrap();
         }
+    }
+
+    #[test]
+    fn what_comes_by_itself_is_shown() {
+        let mut status: Status = serde_json::from_str(
+            r#"{"version":"1","slots":[],"trial":null,"source":"/mnt/x","trusts":true,"unable":null}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            render_status(&status),
+            "Keelson 1\nreleases: /mnt/x\nby itself: nothing (manual)\n\nVERSION  RUNS  STARTS  STANDING\n"
+        );
+        status.policy = "auto".into();
+        status.next_check = Some("2026-01-01T00:00:00Z".into());
+        status.next_restart = Some("2026-01-02T00:00:00Z".into());
+        let text = render_status(&status);
+        assert!(
+            text.contains("(auto)\nnext check: 2026-01-01T00:00:00Z\nnext restart: 2026-01-02"),
+            "{text}"
+        );
     }
 
     #[test]

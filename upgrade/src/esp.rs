@@ -78,6 +78,14 @@ impl Esp {
         crate::uki::command_line(&mut file).with_context(|| format!("read {entry}"))
     }
 
+    /// The image of an entry, to be read.
+    ///
+    /// # Errors
+    /// What open(2) reports.
+    pub fn open(&self, entry: &Entry) -> Result<File> {
+        File::open(self.path(&entry.to_string())).with_context(|| format!("open {entry}"))
+    }
+
     /// Removes an entry, durably.
     ///
     /// # Errors
@@ -109,7 +117,6 @@ impl Esp {
     pub fn stage(&self, content: &mut impl Read) -> Result<[u8; 32]> {
         let path = self.path(TEMPORARY);
         let staged = copy(content, &path)
-            .context("write to the EFI system partition (is it full?)")
             .and_then(|digest| {
                 ensure!(
                     digest_of(&path)? == digest,
@@ -158,19 +165,22 @@ impl Esp {
 }
 
 fn copy(content: &mut impl Read, path: &Path) -> Result<[u8; 32]> {
-    let mut file = File::create(path)?;
+    let writing = "write to the EFI system partition (is it full?)";
+    let mut file = File::create(path).context(writing)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let length = content.read(&mut buffer)?;
+        let length = content
+            .read(&mut buffer)
+            .context("take the unified kernel image in")?;
         if length == 0 {
             break;
         }
         let piece = buffer.get(..length).unwrap_or_default();
         hasher.update(piece);
-        file.write_all(piece)?;
+        file.write_all(piece).context(writing)?;
     }
-    file.sync_all()?;
+    file.sync_all().context(writing)?;
     drop_cache(&file);
     Ok(hasher.finalize().into())
 }

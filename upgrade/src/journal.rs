@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result};
 use keelson_sys::durable::{Access, Tree};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::entry::compare_versions;
 use crate::protocol::Happened;
 
 const PENDING: &str = "pending.json";
 const FETCHING: &str = "fetching.json";
+const FLOOR: &str = "floor.json";
 const HISTORY: &str = "history.json";
 const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 /// So many entries are kept.
@@ -36,6 +38,25 @@ pub struct Pending {
     /// The last lines of that boot's log.
     #[serde(default)]
     pub log: Vec<String>,
+    /// The machine restarts by itself to start it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+}
+
+/// Why a machine restarts by itself, in the window that the configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Somebody has asked for it.
+    Asked,
+    /// The policy says so, as long as it does.
+    Policy,
+}
+
+/// The highest version that was good on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Floor {
+    version: String,
 }
 
 /// What was being written when it ended.
@@ -92,6 +113,27 @@ impl Journal {
     /// The file cannot be written.
     pub fn set_fetching(&self, fetching: Option<&Fetching>) -> Result<()> {
         self.write(FETCHING, fetching)
+    }
+
+    /// The highest version that was good on this machine.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn floor(&self) -> Result<Option<String>> {
+        Ok(self.read::<Floor>(FLOOR)?.map(|floor| floor.version))
+    }
+
+    /// Notes that a version is good. It never becomes lower.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn raise_floor(&self, version: &str) -> Result<()> {
+        let floor = self.floor()?;
+        if floor.is_some_and(|floor| compare_versions(&floor, version).is_ge()) {
+            return Ok(());
+        }
+        let version = version.to_owned();
+        self.write(FLOOR, Some(&Floor { version }))
     }
 
     /// All that happened, the oldest first.
@@ -193,12 +235,24 @@ mod tests {
             down: vec!["time".into()],
             why: None,
             log: Vec::new(),
+            restart: Some(Restart::Asked),
         };
         journal.set_pending(Some(&pending)).unwrap();
         assert_eq!(journal.pending().unwrap(), Some(pending));
         journal.set_pending(None).unwrap();
         journal.set_pending(None).unwrap();
         assert_eq!(journal.pending().unwrap(), None);
+    }
+
+    #[test]
+    fn the_floor_rises_and_never_falls() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        assert_eq!(journal.floor().unwrap(), None);
+        for (version, floor) in [("1.2", "1.2"), ("1.10", "1.10"), ("1.9", "1.10")] {
+            journal.raise_floor(version).unwrap();
+            assert_eq!(journal.floor().unwrap().as_deref(), Some(floor));
+        }
     }
 
     #[test]

@@ -6,25 +6,33 @@
 //! - [`release`]: what is signed, and by whom
 //! - [`uki`]: what a unified kernel image says
 //! - [`protocol`]: what the service is asked, and answers
+//! - [`settings`]: what the configuration says
+//! - [`policy`]: what is taken without being asked, and when the machine restarts for it
 //!
 //! With input and output, in the order in which they stand on each other:
 //!
 //! - [`disk`]: slots and partition table
 //! - [`esp`]: the EFI system partition
 //! - [`slot`]: writes a root image
+//! - [`assembly`]: puts a file together from what is here and what is fetched
 //! - [`source`]: fetches releases
 //! - [`journal`]: what is under way, and what happened
 //! - [`health`]: whether this boot is good
+//! - [`checks`]: whether it is for those who use it
 //! - [`system`]: all of it put together: upgrade, rollback, the verdict on a boot
 //! - `socket`: requests
 
+pub mod assembly;
+pub mod checks;
 pub mod disk;
 pub mod entry;
 pub mod esp;
 pub mod health;
 pub mod journal;
+pub mod policy;
 pub mod protocol;
 pub mod release;
+pub mod settings;
 pub mod slot;
 pub mod socket;
 pub mod source;

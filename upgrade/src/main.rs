@@ -58,6 +58,10 @@ fn run() -> Result<()> {
         if let Err(error) = judged.judge() {
             eprintln!("<3>this boot cannot be judged: {error:#}");
         }
+        // Nothing is taken before this version has shown that it is good.
+        if let Err(error) = judged.follow_policy() {
+            eprintln!("<3>nothing is done by itself until the next start: {error:#}");
+        }
     });
     socket::run(&listener, &system)
 }
@@ -74,6 +78,8 @@ fn paths() -> Paths {
         settings: "/state/config/upgrade/settings.json".into(),
         esp: "/run/esp".into(),
         log: "/run/keelson/log/query.sock".into(),
+        machine_id: "/state/config/machine-id".into(),
+        network: "/run/keelson/network".into(),
     }
 }
 

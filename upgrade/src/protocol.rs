@@ -34,6 +34,9 @@ pub enum Request {
         /// This version, also when it is older than the running one or out of date.
         #[serde(default)]
         version: Option<String>,
+        /// The machine restarts by itself then, in the window that the configuration names.
+        #[serde(default)]
+        in_window: bool,
     },
     /// [`Upgraded`]: the other slot is started next
     Rollback {},
@@ -90,6 +93,21 @@ pub struct Status {
     pub trusts: bool,
     /// Why there is nothing to upgrade, when there is not: a live system, or one whose EFI system partition cannot be read.
     pub unable: Option<String>,
+    /// What is done without being asked: `manual`, `download` or `auto`.
+    #[serde(default)]
+    pub policy: String,
+    /// When the source is asked next without anybody's asking, RFC 3339.
+    #[serde(default)]
+    pub next_check: Option<String>,
+    /// What came of the last time, for a person.
+    #[serde(default)]
+    pub last_check: Option<String>,
+    /// When the machine restarts by itself, RFC 3339.
+    #[serde(default)]
+    pub next_restart: Option<String>,
+    /// The highest version that was good on this machine: older ones are taken by name only.
+    #[serde(default)]
+    pub floor: Option<String>,
 }
 
 /// A release that a source has.
@@ -154,6 +172,7 @@ mod tests {
                 Request::Upgrade {
                     source: None,
                     version: None,
+                    in_window: false,
                 },
             ),
             (

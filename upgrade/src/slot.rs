@@ -12,13 +12,15 @@ use crate::esp::drop_cache;
 use crate::release::chunks::{Chunk, Chunks, Name, each, name};
 
 /// A run is asked for in pieces of this size, in bytes: what has come is synced and need not come again.
-const RUN_BYTES: u64 = 2 * 1024 * 1024;
+pub(crate) const RUN_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Where a chunk comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
     /// It is in its place.
     Here,
+    /// It is in its place, and the running slot has it, too: it came from there.
+    Copied,
     /// The running slot has it there.
     Current(u64),
     /// It is fetched.
@@ -70,6 +72,7 @@ impl Writer<'_> {
         for (chunk, from) in self.chunks.iter().zip(&plan) {
             match from {
                 From::Here => moved.kept_bytes += chunk.length as u64,
+                From::Copied => moved.copied_bytes += chunk.length as u64,
                 From::Current(offset) => {
                     buffer.resize(chunk.length, 0);
                     let read = self.current.read_exact_at(&mut buffer, *offset);
@@ -137,8 +140,10 @@ impl Writer<'_> {
                 }
             });
             for (chunk, from) in self.chunks.iter().zip(&mut plan) {
-                if let (From::Fetched, Some(offset)) = (*from, held.get(&chunk.name)) {
-                    *from = From::Current(*offset);
+                match (*from, held.get(&chunk.name)) {
+                    (From::Fetched, Some(offset)) => *from = From::Current(*offset),
+                    (From::Here, Some(_)) => *from = From::Copied,
+                    _ => {}
                 }
             }
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::journal::Restart;
 use crate::protocol::{Answer, Progress, Request};
 use crate::system::System;
 
@@ -96,8 +97,14 @@ fn answer(
         Request::History {} => json(&system.history()?),
         Request::List { source } => json(&system.list(source.as_deref())?),
         Request::Check { source } => json(&system.check(source.as_deref())?),
-        Request::Upgrade { source, version } => {
-            json(&system.upgrade(source.as_deref(), version.as_deref(), progress)?)
+        Request::Upgrade {
+            source,
+            version,
+            in_window,
+        } => {
+            let restart = in_window.then_some(Restart::Asked);
+            let (source, version) = (source.as_deref(), version.as_deref());
+            json(&system.upgrade(source, version, restart, progress)?)
         }
         Request::Rollback {} => json(&system.rollback()?),
     }

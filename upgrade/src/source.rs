@@ -2,6 +2,7 @@
 //! layout.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -14,7 +15,7 @@ use crate::release::{Store, document::DOCUMENT_MAX_BYTES};
 /// The release that is taken when nobody names one.
 const DEFAULT_TAG: &str = "stable";
 /// Who asks the network: nobody.
-const USER: &str = "65534";
+const USER: u32 = 65534;
 /// No line of an answer is longer.
 const LINE_MAX_BYTES: u64 = 64 * 1024;
 
@@ -31,6 +32,41 @@ pub struct Reader {
     pub proxy: PathBuf,
     /// It becomes nobody. (Tests are nobody already.)
     pub confined: bool,
+}
+
+impl Reader {
+    /// The status that a GET of this URL (without TLS) answers with. The one who asks is nobody.
+    ///
+    /// # Errors
+    /// There is no answer; a sentence for a person.
+    pub fn status_of(&self, url: &str) -> Result<u16> {
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .arg("exchange")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if self.confined {
+            command.uid(USER).gid(USER);
+        }
+        let starting = || format!("start {}", self.program.display());
+        let mut child = command.spawn().with_context(starting)?;
+        let question = format!("{}\n", json!({"url": url}));
+        let asked = child
+            .stdin
+            .take()
+            .map(|mut pipe| pipe.write_all(question.as_bytes()));
+        let output = child.wait_with_output().with_context(starting)?;
+        asked.context("it has no pipe")?.context("ask")?;
+        let answer: Value = serde_json::from_slice(&output.stdout).context("read its answer")?;
+        if let Some(error) = answer["error"].as_str() {
+            bail!("{error}");
+        }
+        let status = answer["status"]
+            .as_u64()
+            .context("its answer has no status")?;
+        Ok(u16::try_from(status)?)
+    }
 }
 
 /// A source of releases.
@@ -205,7 +241,7 @@ fn start(reader: &Reader, place: &str) -> Result<Process> {
     }
     command.args(["read", place]);
     if reader.confined {
-        command.args(["--user", USER]);
+        command.args(["--user", &USER.to_string()]);
     }
     let mut child = command
         .stdin(Stdio::piped())

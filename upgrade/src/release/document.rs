@@ -22,6 +22,8 @@ pub mod media {
     pub const ROOT: &str = "application/vnd.keelson.os.root.v1";
     /// The list of the root image's chunks, as casync writes it.
     pub const CHUNKS: &str = "application/vnd.keelson.os.chunks.v1+caibx";
+    /// The list of the unified kernel image's chunks, in the same format.
+    pub const UKI_CHUNKS: &str = "application/vnd.keelson.os.uki-chunks.v1+caibx";
     /// The bill of materials.
     pub const SBOM: &str = "application/spdx+json";
 }
@@ -105,6 +107,9 @@ pub struct Description {
     /// From then on it is not taken any more unless asked for by its version, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// So many of a hundred machines take it by themselves; all when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<u8>,
     /// Root hash of the root image's dm-verity tree, in hex.
     pub root_hash: String,
     /// Where in the root image the dm-verity superblock is, in bytes.
@@ -133,6 +138,10 @@ impl Description {
             is_hash,
             "`{}` is no root hash: 64 hexadecimal digits",
             description.root_hash
+        );
+        ensure!(
+            description.staged.is_none_or(|staged| staged <= 100),
+            "it is staged for more than all machines"
         );
         Ok(description)
     }

@@ -47,6 +47,8 @@ pub struct Release {
     pub root: Descriptor,
     /// The list of the root image's chunks.
     pub chunks: Descriptor,
+    /// The list of the unified kernel image's; releases made before there was one have none.
+    pub uki_chunks: Option<Descriptor>,
 }
 
 /// Fetches the release that `target`, a tag or a digest, means.
@@ -80,6 +82,7 @@ pub fn find(store: &mut impl Store, target: &str, keys: &Keys) -> Result<Release
         uki: manifest.layer(media::UKI)?.clone(),
         root: manifest.layer(media::ROOT)?.clone(),
         chunks: manifest.layer(media::CHUNKS)?.clone(),
+        uki_chunks: manifest.layer(media::UKI_CHUNKS).ok().cloned(),
     })
 }
 
@@ -113,21 +116,36 @@ impl Release {
     /// # Errors
     /// It is not what the signed manifest says, or malformed.
     pub fn chunks(&self, store: &mut impl Store) -> Result<Chunks> {
-        let bytes = store.blob(&self.chunks.digest, LIST_MAX_BYTES)?;
-        ensure!(
-            Digest::of(&bytes) == self.chunks.digest,
-            "the list of chunks is not what its digest says"
-        );
-        let chunks = Chunks::decode(&bytes)?;
-        ensure!(
-            chunks.size_bytes() == self.root.size,
-            "the list of chunks is of an image of {} bytes, not {}",
-            chunks.size_bytes(),
-            self.root.size
-        );
-        Ok(chunks)
+        list(store, &self.chunks, &self.root)
+    }
+
+    /// Fetches the list of the unified kernel image's chunks; `None` when the release has no such list.
+    ///
+    /// # Errors
+    /// As [`chunks`](Self::chunks).
+    pub fn uki_chunks(&self, store: &mut impl Store) -> Result<Option<Chunks>> {
+        let chunks = self.uki_chunks.as_ref();
+        chunks
+            .map(|chunks| list(store, chunks, &self.uki))
+            .transpose()
     }
 }
 
+fn list(store: &mut impl Store, chunks: &Descriptor, image: &Descriptor) -> Result<Chunks> {
+    let bytes = store.blob(&chunks.digest, LIST_MAX_BYTES)?;
+    ensure!(
+        Digest::of(&bytes) == chunks.digest,
+        "the list of chunks is not what its digest says"
+    );
+    let chunks = Chunks::decode(&bytes)?;
+    ensure!(
+        chunks.size_bytes() == image.size,
+        "the list of chunks is of an image of {} bytes, not {}",
+        chunks.size_bytes(),
+        image.size
+    );
+    Ok(chunks)
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,10 +10,10 @@ use serde_json::json;
 use super::*;
 
 /// A store in memory, and the key that signs.
-#[derive(Default)]
-struct Memory {
-    manifests: BTreeMap<String, Vec<u8>>,
-    blobs: BTreeMap<String, Vec<u8>>,
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    pub(crate) manifests: BTreeMap<String, Vec<u8>>,
+    pub(crate) blobs: BTreeMap<String, Vec<u8>>,
 }
 
 impl Store for Memory {
@@ -29,7 +29,7 @@ impl Store for Memory {
 }
 
 impl Memory {
-    fn add(&mut self, kind: &str, content: &[u8]) -> serde_json::Value {
+    pub(crate) fn add(&mut self, kind: &str, content: &[u8]) -> serde_json::Value {
         let digest = Digest::of(content);
         self.blobs.insert(digest.to_string(), content.to_vec());
         json!({"mediaType": kind, "digest": digest, "size": content.len()})
@@ -57,7 +57,7 @@ impl Memory {
         digest
     }
 
-    fn sign(&mut self, digest: &Digest, payload: &[u8], key: &tempfile::TempDir) {
+    pub(crate) fn sign(&mut self, digest: &Digest, payload: &[u8], key: &tempfile::TempDir) {
         let file = |name: &str| key.path().join(name).display().to_string();
         std::fs::write(file("payload"), payload).unwrap();
         openssl(&[
@@ -84,7 +84,7 @@ fn openssl(arguments: &[&str]) {
     assert!(output.status.success(), "{output:?}");
 }
 
-fn key() -> (tempfile::TempDir, Keys) {
+pub(crate) fn key() -> (tempfile::TempDir, Keys) {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).display().to_string();
     openssl(&[

@@ -3,7 +3,9 @@
 //! - [`upgrade`]: another version into the other slot
 //! - [`rollback`]: back to what is there
 //! - [`trial`]: the verdict on this boot
+//! - [`policy`]: what is done without being asked
 
+mod policy;
 mod rollback;
 mod trial;
 mod upgrade;
@@ -15,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 
+use crate::checks::Checker;
 use crate::disk::{SystemDisk, slot_of};
 use crate::entry::{Entry, compare_versions};
 use crate::esp::Esp;
@@ -26,7 +28,9 @@ use crate::protocol::{Happened, Offer, Slot, Status};
 use crate::release::document::Description;
 use crate::release::find;
 use crate::release::signature::Keys;
+use crate::settings::Settings;
 use crate::source::{Reader, Source};
+use policy::{Plan, rfc3339};
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -51,20 +55,11 @@ pub struct Paths {
     pub esp: PathBuf,
     /// The log service's query socket.
     pub log: PathBuf,
+    /// The machine's id.
+    pub machine_id: PathBuf,
+    /// What the network service says, a directory.
+    pub network: PathBuf,
 }
-
-/// What the configuration says (`keelson.upgrade`).
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// Where releases come from.
-    pub source: Option<String>,
-    /// How long a new version may take to be up, in seconds.
-    pub deadline_s: Option<u64>,
-}
-
-/// How long a new version may take unless told otherwise.
-const DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// Mounts a device at a directory, perhaps to be read only.
 pub type Mount = fn(&Path, &Path, bool) -> Result<Esp>;
@@ -77,25 +72,34 @@ pub struct System {
     paths: Paths,
     reader: Reader,
     engine: Engine,
+    checker: Checker,
     /// Held by an upgrade or a rollback.
     changing: Mutex<()>,
     /// Held while the EFI system partition is mounted.
     mounting: Mutex<()>,
     /// The trial that this boot is.
     trial: Mutex<Option<String>>,
+    /// What comes by itself.
+    plan: Mutex<Plan>,
 }
 
 impl System {
     /// The system that is described by these.
     pub fn new(paths: Paths, reader: Reader, engine: Engine, mount: Mount) -> Self {
+        let checker = Checker {
+            exchange: reader.clone(),
+            engine: engine.socket.clone(),
+        };
         System {
             mount,
             paths,
             reader,
             engine,
+            checker,
             changing: Mutex::default(),
             mounting: Mutex::default(),
             trial: Mutex::default(),
+            plan: Mutex::default(),
         }
     }
 
@@ -105,6 +109,7 @@ impl System {
     /// The running version or the EFI system partition cannot be read.
     pub fn status(&self) -> Result<Status> {
         let settings = self.settings()?;
+        let plan = self.plan();
         let mut status = Status {
             version: self.version()?,
             slots: Vec::new(),
@@ -112,6 +117,15 @@ impl System {
             source: settings.source,
             trusts: !self.keys()?.is_empty(),
             unable: None,
+            policy: settings.policy.as_str().to_owned(),
+            next_check: plan.next_check.map(rfc3339),
+            last_check: plan.last_check,
+            next_restart: plan.next_restart.map(rfc3339),
+            floor: self
+                .journal()
+                .and_then(|journal| journal.floor())
+                .ok()
+                .flatten(),
         };
         let entries = self
             .disk()
@@ -197,19 +211,19 @@ impl System {
     }
 
     fn settings(&self) -> Result<Settings> {
-        match fs::read(&self.paths.settings) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
-            Err(error) => Err(error).context("read the settings"),
-            Ok(bytes) => serde_json::from_slice(&bytes).context("read the settings"),
-        }
+        Settings::read(&self.paths.settings)
+    }
+
+    /// No lower version is taken unless somebody names it: the highest that was good on this machine, or the one that runs.
+    fn floor(&self) -> Result<String> {
+        let (running, floor) = (self.version()?, self.journal()?.floor()?);
+        Ok(floor
+            .filter(|floor| compare_versions(floor, &running).is_gt())
+            .unwrap_or(running))
     }
 
     fn deadline(&self) -> Duration {
-        let configured = self
-            .settings()
-            .ok()
-            .and_then(|settings| settings.deadline_s);
-        configured.map_or(DEADLINE, Duration::from_secs)
+        self.settings().unwrap_or_default().deadline()
     }
 
     /// The version that runs.
@@ -308,10 +322,12 @@ struct Entries {
     stale: Vec<Entry>,
 }
 
-/// Whether a release may be taken; `asked_for` is the version that somebody named, who may take an older one, or one that is out of date.
+/// Whether a release may be taken; `floor` is the highest version that was good here. `asked_for` is the version that somebody named, who may take
+/// an older one, or one that is out of date.
 fn may_take(
     description: &Description,
     running: &str,
+    floor: &str,
     asked_for: Option<&str>,
     now: &str,
 ) -> Result<()> {
@@ -334,6 +350,11 @@ fn may_take(
     if compare_versions(version, running).is_lt() {
         bail!(
             "version {version} is older than {running}, which runs: name it with --version to go back to it"
+        );
+    }
+    if compare_versions(version, floor).is_lt() {
+        bail!(
+            "version {version} is older than {floor}, which was good on this machine: whoever offers it may be replaying an old release; name it with --version to take it all the same"
         );
     }
     // Times of the same form compare as texts do.

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use keelson_engine::log_query::{Query, Record};
@@ -12,6 +13,7 @@ use keelson_sys::notify::notify;
 
 use super::System;
 use crate::entry::Entry;
+use crate::health::Engine;
 use crate::journal::{Journal, Pending, now_us, timestamp};
 use crate::protocol::Happened;
 
@@ -30,6 +32,9 @@ impl System {
     pub fn judge(&self) -> Result<()> {
         let Some(trial) = self.trial_of_this_boot()? else {
             notify(HEALTHY)?;
+            if let Err(error) = self.note_floor() {
+                eprintln!("<4>that this version is good is not noted: {error:#}");
+            }
             return Ok(());
         };
         let deadline = self.deadline();
@@ -39,12 +44,53 @@ impl System {
             deadline.as_secs()
         );
         self.set_trial(Some(&trial));
-        let outcome = match self.engine.verdict(&trial.down, deadline)? {
+        let outcome = match self.verdict(&trial.down, deadline)? {
             Ok(()) => self.bless(&trial),
             Err(why) => self.give_up(trial, why),
         };
         self.set_trial(None);
         outcome
+    }
+
+    /// Whether all services are up, and the user's checks pass.
+    fn verdict(&self, down: &[String], deadline: Duration) -> Result<Result<(), String>> {
+        let end = Instant::now() + deadline;
+        let checks = self.settings().unwrap_or_default().checks;
+        if checks.is_empty() {
+            return self.engine.verdict(down, deadline);
+        }
+        println!("<5>{} checks have to pass, too", checks.len());
+        let checker = self.checker.clone();
+        let checking = thread::spawn(move || checker.all_pass(&checks, end));
+        let up = self.engine.verdict(down, deadline)?;
+        if let Err(why) = &up
+            && Instant::now() < end
+        {
+            // It will not come any more, whatever the checks say.
+            return Ok(Err(why.clone()));
+        }
+        let passed = checking.join();
+        let passed = passed.unwrap_or_else(|_| Err("the checks could not be made".to_owned()));
+        let passed = passed.map_err(|why| format!("not within {} s: {why}", deadline.as_secs()));
+        match (up, passed) {
+            (Ok(()), Ok(())) => {}
+            (Err(why), Err(more)) => return Ok(Err(format!("{why}; {more}"))),
+            (Err(why), Ok(())) | (Ok(()), Err(why)) => return Ok(Err(why)),
+        }
+        // The checks may have taken longer, and services may have failed meanwhile.
+        let again = Engine {
+            steady: Duration::ZERO,
+            ..self.engine.clone()
+        };
+        again.verdict(down, end.saturating_duration_since(Instant::now()))
+    }
+
+    /// A version that runs and is not on trial is good.
+    fn note_floor(&self) -> Result<()> {
+        if self.slot()?.is_none() {
+            return Ok(());
+        }
+        self.journal()?.raise_floor(&self.version()?)
     }
 
     fn set_trial(&self, trial: Option<&Pending>) {
@@ -109,6 +155,7 @@ impl System {
             down: Vec::new(),
             why: None,
             log: Vec::new(),
+            restart: None,
         }))
     }
 
@@ -172,6 +219,7 @@ impl System {
             why: None,
             log: Vec::new(),
         });
+        let noted = noted.and_then(|()| journal.raise_floor(&trial.to));
         if let Err(error) = noted.and_then(|()| journal.set_pending(None)) {
             eprintln!(
                 "<4>the history lacks the upgrade to {}: {error:#}",

@@ -2,7 +2,7 @@
 //! has its name: that is the last step, and the only one that counts.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::thread;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use keelson_image::Digest;
-use keelson_sys::block;
 
 use super::{System, may_take};
+use crate::assembly::Assembly;
 use crate::disk::{SystemDisk, slot_of};
 use crate::entry::Entry;
 use crate::esp::Esp;
 use crate::health;
-use crate::journal::{Fetching, Pending, now_us, timestamp};
+use crate::journal::{Fetching, Pending, Restart, now_us, timestamp};
 use crate::protocol::{Progress, Upgraded};
 use crate::release::chunks::Chunks;
 use crate::release::document::{Description, UKI_MAX_BYTES};
@@ -27,16 +27,20 @@ use crate::source::Source;
 
 /// So often a source that breaks off is asked again for the same piece.
 const TRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = match cfg!(test) {
+    true => Duration::ZERO,
+    false => Duration::from_secs(1),
+};
 /// What is fetched at once, in bytes.
 const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 /// Progress is told this often.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
-type Tell<'t> = &'t mut dyn FnMut(Progress) -> Result<()>;
+pub(super) type Tell<'t> = &'t mut dyn FnMut(Progress) -> Result<()>;
 
 impl System {
-    /// Fetches a release into the other slot and makes it what the boot loader takes next.
+    /// Fetches a release into the other slot and makes it what the boot loader takes next; `restart` says whether the machine restarts
+    /// by itself then.
     ///
     /// # Errors
     /// It cannot be fetched, is not to be trusted, or cannot be written: then the boot loader takes what it took before.
@@ -44,36 +48,62 @@ impl System {
         &self,
         source: Option<&str>,
         version: Option<&str>,
+        restart: Option<Restart>,
         tell: Tell<'_>,
     ) -> Result<Upgraded> {
         let _changing = self.change()?;
         let running = self.version()?;
-        let disk = self.disk()?;
         let mut source = self.source(source)?;
         let target = match version {
             Some(version) => Description::tag(version),
             None => source.target().to_owned(),
         };
         let release = find(&mut source, &target, &self.keys()?)?;
-        let description = &release.description;
-        may_take(description, &running, version, &timestamp())?;
-        fits(&release, &disk)?;
+        let floor = self.floor()?;
+        may_take(
+            &release.description,
+            &running,
+            &floor,
+            version,
+            &timestamp(),
+        )?;
+        self.take(&release, &mut source, &running, restart, tell)
+    }
+
+    /// Takes a release that may be taken.
+    pub(super) fn take(
+        &self,
+        release: &Release,
+        source: &mut Source,
+        running: &str,
+        restart: Option<Restart>,
+        tell: Tell<'_>,
+    ) -> Result<Upgraded> {
+        let disk = self.disk()?;
+        fits(release, &disk)?;
+        let version = &release.description.version;
         println!(
-            "<5>upgrade from {running} to {} begins, signed by {}",
-            description.version, release.signer
+            "<5>upgrade from {running} to {version} begins, signed by {}",
+            release.signer
         );
-        let chunks = release.chunks(&mut source)?;
+        let chunks = release.chunks(source)?;
+        let uki_chunks = release.uki_chunks(source)?;
         let resume = self.make_room(&disk, release.digest.as_str())?;
-        let moved = write(&disk, &release, &chunks, &mut source, resume, tell)?;
-        tell(step("writing the boot entry", moved))?;
-        self.switch(&disk, &release, &mut source, &running)?;
-        println!("<5>version {} is started next", description.version);
+        let root = write(&disk, release, &chunks, source, resume, tell)?;
+        tell(step("writing the boot entry", root))?;
+        let change = Change {
+            running,
+            version,
+            restart,
+        };
+        let uki = self.switch(&disk, release, source, uki_chunks.as_ref(), &change)?;
+        println!("<5>version {version} is started next");
         Ok(Upgraded {
-            from: running,
-            to: description.version.clone(),
-            fetched_bytes: moved.fetched_bytes + release.uki.size,
-            copied_bytes: moved.copied_bytes,
-            total_bytes: moved.total_bytes + release.uki.size,
+            from: running.to_owned(),
+            to: version.clone(),
+            fetched_bytes: root.fetched_bytes + uki.fetched_bytes,
+            copied_bytes: root.copied_bytes + uki.copied_bytes,
+            total_bytes: root.total_bytes + uki.total_bytes,
         })
     }
 
@@ -109,38 +139,58 @@ impl System {
         disk: &SystemDisk,
         release: &Release,
         source: &mut Source,
-        running: &str,
-    ) -> Result<()> {
+        chunks: Option<&Chunks>,
+        change: &Change<'_>,
+    ) -> Result<Moved> {
         let description = &release.description;
         disk.name_other(&description.slot())?;
-        let mut content = Pieces {
-            source,
-            digest: &release.uki.digest,
-            place: 0,
-            size: release.uki.size,
-            piece: Cursor::default(),
-        };
         let esp = self.esp(disk, false)?;
-        let digest = esp.stage(&mut content)?;
+        let (digest, moved) = match chunks {
+            Some(chunks) => {
+                let running = self.entries(&esp, disk)?.running;
+                let here = running.map(|entry| esp.open(&entry)).transpose()?;
+                let mut fetch = |range| read_range(source, &release.uki.digest, range);
+                let mut content = Assembly::new(chunks, here.as_ref(), &mut fetch);
+                let digest = esp.stage(&mut content)?;
+                (digest, content.moved())
+            }
+            None => {
+                let mut content = Pieces {
+                    source,
+                    digest: &release.uki.digest,
+                    place: 0,
+                    size: release.uki.size,
+                    piece: Cursor::default(),
+                };
+                let moved = Moved {
+                    total_bytes: release.uki.size,
+                    fetched_bytes: release.uki.size,
+                    ..Moved::default()
+                };
+                (esp.stage(&mut content)?, moved)
+            }
+        };
         let checked = is_digest(&release.uki.digest, &digest)
             .and_then(|()| agrees(&esp.staged_command_line()?, description));
         if let Err(error) = checked {
             esp.discard();
             return Err(error);
         }
-        self.commit(&esp, disk, &description.version, running)
+        self.commit(&esp, disk, change)?;
+        Ok(moved)
     }
 
     /// The one step that counts: the image that was taken in becomes an entry.
-    pub(super) fn commit(
-        &self,
-        esp: &Esp,
-        disk: &SystemDisk,
-        version: &str,
-        running: &str,
-    ) -> Result<()> {
+    pub(super) fn commit(&self, esp: &Esp, disk: &SystemDisk, change: &Change<'_>) -> Result<()> {
+        let Change {
+            running,
+            version,
+            restart,
+        } = *change;
         let journal = self.journal()?;
-        journal.set_pending(Some(&self.trial_from(running, version)?))?;
+        let mut trial = self.trial_from(running, version)?;
+        trial.restart = restart;
+        journal.set_pending(Some(&trial))?;
         let new = Entry::on_trial(version);
         esp.commit(&new)?;
         if let Some(entry) = self.entries(esp, disk)?.running
@@ -165,8 +215,18 @@ impl System {
                 .unwrap_or_default(),
             why: None,
             log: Vec::new(),
+            restart: None,
         })
     }
+}
+
+/// From which version to which.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<'c> {
+    pub(super) running: &'c str,
+    pub(super) version: &'c str,
+    /// The machine restarts by itself then.
+    pub(super) restart: Option<Restart>,
 }
 
 /// Whether the version that runs has shown that it is good: until then what it came from is kept.
@@ -196,7 +256,7 @@ fn write(
     };
     let slot: File = open(&disk.other.node, true)?;
     let current: File = open(&disk.current.node, false)?;
-    let size = block::size_bytes(&slot).context("measure the slot")?;
+    let size = (&slot).seek(SeekFrom::End(0)).context("measure the slot")?;
     ensure!(release.root.size <= size, "the slot is too small");
     let nothing = Moved {
         total_bytes: release.root.size,

@@ -32,6 +32,10 @@ struct Arguments {
     /// When machines stop taking it unless asked for by its version, RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     expires: Option<String>,
+    /// So many of a hundred machines take it by themselves (`keelson.upgrade.policy`), 1 to 100; which ones is each machine's own matter.
+    /// Made again with more, it reaches more.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    staged: Option<u8>,
     /// Copies it to a registry as well: HOST/REPOSITORY.
     #[arg(long, value_name = "REPOSITORY")]
     push: Option<String>,

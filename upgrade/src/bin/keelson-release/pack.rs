@@ -81,11 +81,12 @@ pub(crate) fn release(arguments: &Arguments) -> Result<Released> {
         architecture: "amd64".to_owned(),
         created: humantime::format_rfc3339_seconds(created).to_string(),
         expires: arguments.expires.clone(),
+        staged: arguments.staged,
         root_hash: built.root.root_hash,
         hash_offset_bytes: built.root.hash_offset_bytes,
     };
-    let root = File::open(from("root.img")).context("open root.img")?;
-    let chunks = Chunks::of(BufReader::new(root)).context("read root.img")?;
+    let chunks = chunks(&from("root.img"))?;
+    let uki_chunks = self::chunks(&uki)?;
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
@@ -95,6 +96,7 @@ pub(crate) fn release(arguments: &Arguments) -> Result<Released> {
             layout.add_file(media::UKI, &uki)?,
             layout.add_file(media::ROOT, &from("root.img"))?,
             layout.add(media::CHUNKS, &chunks.encode())?,
+            layout.add(media::UKI_CHUNKS, &uki_chunks.encode())?,
             layout.add_file(media::SBOM, &from("keelson.spdx.json"))?,
         ],
         annotations: BTreeMap::from([
@@ -121,6 +123,12 @@ pub(crate) fn release(arguments: &Arguments) -> Result<Released> {
         digest: release.digest,
         tags,
     })
+}
+
+fn chunks(image: &Path) -> Result<Chunks> {
+    let reading = || format!("read {}", image.display());
+    let file = File::open(image).with_context(reading)?;
+    Chunks::of(BufReader::new(file)).with_context(reading)
 }
 
 /// A kernel that starts another root is no release.

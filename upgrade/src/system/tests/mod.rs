@@ -1,11 +1,22 @@
 //! The whole life of versions, with a boot loader that does what systemd-boot does: whatever people ask for and whatever versions are worth, a
 //! machine that runs a good one does so again.
+//!
+//! - [`origin`]: a registry that may be an attacker's
+//! - [`victim`]: a machine that asks it
+//! - [`attacks`]: what a source may do to a machine
+//! - [`by_itself`]: what is done without being asked
+
+mod attacks;
+mod by_itself;
+mod origin;
+mod victim;
 
 use std::cell::Cell;
 use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
 
+use super::upgrade::Change;
 use super::*;
 use crate::disk::tests::machine as disk_machine;
 use crate::entry::Tries;
@@ -61,6 +72,8 @@ impl World {
             settings: path("settings.json"),
             esp: path("esp"),
             log: path("log.sock"),
+            machine_id: path("machine-id"),
+            network: path("network"),
         };
         let reader = Reader {
             program: path("nothing"),
@@ -191,8 +204,12 @@ impl World {
         let line = format!("keelson.slot=PARTUUID={}", slot_guid(&version));
         esp.stage(&mut &image(&line)[..])?;
         let disk = self.system.disk()?;
-        self.system
-            .commit(&esp, &disk, &version, &running.to_string())?;
+        let change = Change {
+            running: &running.to_string(),
+            version: &version,
+            restart: None,
+        };
+        self.system.commit(&esp, &disk, &change)?;
         Ok(version)
     }
 
@@ -208,11 +225,13 @@ fn older_expired_and_foreign_releases_are_taken_only_by_name() {
         architecture: architecture().into(),
         created: "2026-01-01T00:00:00Z".into(),
         expires: Some("2027-01-01T00:00:00Z".into()),
+        staged: None,
         root_hash: "00".repeat(32),
         hash_offset_bytes: 4096,
     };
     let take = |description: &Description, running: &str, asked_for: Option<&str>, now: &str| {
-        may_take(description, running, asked_for, now).map_err(|error| error.to_string())
+        let floor = if running == "1.9" { "1.9" } else { "2.0" };
+        may_take(description, running, floor, asked_for, now).map_err(|error| error.to_string())
     };
     let (before, after) = ("2026-06-01T00:00:00Z", "2027-06-01T00:00:00Z");
     assert_eq!(take(&description, "1.9", None, before), Ok(()));
@@ -233,6 +252,19 @@ fn older_expired_and_foreign_releases_are_taken_only_by_name() {
     };
     let error = take(&foreign, "1.9", Some("2.0"), before).unwrap_err();
     assert!(error.contains("is for s390x"), "{error}");
+    // After a rollback from 2.1 the machine runs 1.0, and is offered 2.0 once more.
+    let replayed = Description {
+        architecture: architecture().into(),
+        ..foreign
+    };
+    let error = may_take(&replayed, "1.0", "2.1", None, before).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("older than 2.1, which was good on this machine"),
+        "{error}"
+    );
+    assert!(may_take(&replayed, "1.0", "2.1", Some("2.0"), before).is_ok());
 }
 
 #[test]
