@@ -22,6 +22,7 @@
 //! * [`system_networks`]: networks and published ports of its containers
 //! * [`system_services`]: services of the machine's own, and services that get other images
 //! * [`upgrade`]: other versions of the operating system
+//! * [`upgrade_policy`]: those that a machine takes by itself
 
 pub mod abuse;
 pub mod bare;
@@ -45,6 +46,7 @@ pub mod system_images;
 pub mod system_networks;
 pub mod system_services;
 pub mod upgrade;
+pub mod upgrade_policy;
 
 use crate::harness::lab::Lab;
 
@@ -142,6 +144,8 @@ pub fn all() -> Vec<Test> {
             a_database_lives_through_upgrades_and_a_power_cut_at_any_moment_of_them;
         upgrade:
             a_new_version_is_verified_started_and_judged_and_what_fails_goes_back_and_says_why;
+        upgrade_policy:
+            a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_owner_fails;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;

@@ -1,0 +1,133 @@
+//! Versions of the operating system that a machine takes by itself, and the user's own checks on them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::harness::lab::Lab;
+use crate::harness::machine::{Boot, Machine};
+use crate::harness::release::{self, FIRST, SECOND};
+use crate::harness::ssh::Ssh;
+use crate::harness::{process, seed};
+
+/// A boot, a release that is fetched and written, and a restart.
+const BY_ITSELF_DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(120);
+/// Room for the release.
+const DISK_BYTES: u64 = 512 << 20;
+
+const USER_DATA: &str = "\
+mounts:
+  - [LABEL=releases, /mnt/releases, ext4, ro]
+keelson:
+  upgrade:
+    source: /mnt/releases
+    deadline: 90s
+    policy: auto
+    interval: 1m
+    window: 00:00-24:00
+    jitter: 0
+    checks:
+      - {name: shell, tcp: '127.0.0.1:22'}
+      - {name: hold, exec: [sh, -c, 'test -e /home/keelson/dry || { echo water in the hold; exit 3; }']}
+";
+
+pub(super) fn a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_owner_fails(
+    lab: &mut Lab,
+) -> Result<()> {
+    let first = release::image(lab.out(), FIRST)?;
+    let user_data = format!("{}{USER_DATA}", seed::usual(&lab.key.public()?));
+    let mut machine = Machine::new(Boot::Uefi)
+        .with_disk(&lab.disk(&first)?)
+        .with_raw(&seed::fat(lab.dir(), &user_data)?)
+        .with_raw(&releases(lab)?);
+    machine.reboots = false;
+
+    // Nobody asks for anything: it takes the release and restarts.
+    let mut vm = lab.start(&machine)?;
+    vm.wait_off(BY_ITSELF_DEADLINE)
+        .context("restarting for a new version")?;
+    drop(vm);
+    // The new version fails a check, and restarts for the old one.
+    let mut vm = lab.start(&machine)?;
+    vm.wait_off(BY_ITSELF_DEADLINE)
+        .context("giving up a version")?;
+    drop(vm);
+
+    let (mut vm, ssh) = lab.boot(&machine)?;
+    wait(&ssh, "keelson os history | grep -q 'went back'")?;
+    let history = json(&ssh.check("keelson os history --json")?)?;
+    let last = history
+        .as_array()
+        .and_then(|list| list.last())
+        .context("no history")?;
+    ensure!(last["from"] == SECOND && last["to"] == FIRST, "{last}");
+    let why = last["why"].as_str().unwrap_or_default();
+    ensure!(
+        why.contains("check `hold` fails: sh ends with status 3: water in the hold"),
+        "{why}"
+    );
+    ensure!(!why.contains("`shell`"), "{why}");
+    // It is not taken again by itself.
+    wait(
+        &ssh,
+        "keelson os status | grep -q 'last check: .* was given up on this machine'",
+    )?;
+    let status = json(&ssh.check("keelson os status --json")?)?;
+    ensure!(
+        status["policy"] == "auto" && status["floor"] == FIRST && status["next_restart"].is_null(),
+        "{status}"
+    );
+    ensure!(status["next_check"].is_string(), "{status}");
+
+    // By name it is, and the machine restarts in its window.
+    ssh.check("touch /home/keelson/dry")?;
+    ssh.check_within(
+        &format!("keelson os upgrade --version {SECOND} --in-window"),
+        BY_ITSELF_DEADLINE,
+    )?;
+    vm.wait_off(DEADLINE).context("restarting in the window")?;
+    drop(vm);
+    let (_vm, ssh) = lab.boot(&machine)?;
+    wait(
+        &ssh,
+        &format!("keelson os history | grep -q 'upgraded from {FIRST} to {SECOND}'"),
+    )?;
+    ssh.check("system-docker logs upgrade 2>&1 | grep -q '2 checks have to pass'")?;
+    let status = json(&ssh.check("keelson os status --json")?)?;
+    ensure!(
+        status["floor"] == SECOND && status["trial"].is_null(),
+        "{status}"
+    );
+    Ok(())
+}
+
+/// A disk with the second version as an image layout.
+fn releases(lab: &Lab) -> Result<PathBuf> {
+    let (out, layout) = (lab.out(), lab.dir().join("layout"));
+    release::make(out, SECOND, &release::keys(out), &layout)?;
+    let disk = lab.dir().join("releases.img");
+    fs::File::create(&disk)?.set_len(DISK_BYTES)?;
+    let mut mkfs = Command::new("mkfs.ext4");
+    mkfs.args(["-Fq", "-L", "releases", "-d"])
+        .arg(&layout)
+        .arg(&disk);
+    process::check(&mut mkfs, DEADLINE)?;
+    Ok(disk)
+}
+
+fn wait(ssh: &Ssh, condition: &str) -> Result<()> {
+    ssh.check_within(
+        &format!("until {condition}; do sleep 0.5; done"),
+        BY_ITSELF_DEADLINE,
+    )?;
+    Ok(())
+}
+
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("reading {text}"))
+}
