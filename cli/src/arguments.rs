@@ -58,7 +58,11 @@ pub(crate) enum Top {
         svg: Option<PathBuf>,
     },
     /// Stops everything in order and starts the machine again.
-    Reboot,
+    Reboot {
+        /// Without the firmware: the kernel starts the next one itself.
+        #[arg(long)]
+        kexec: bool,
+    },
     /// Stops everything in order and switches the machine off.
     Poweroff,
     /// Stops everything in order and leaves the machine on.
@@ -186,12 +190,18 @@ pub(crate) enum Os {
         /// Leaves it to the next restart, whoever asks for that (the default).
         #[arg(long, group = "when")]
         later: bool,
+        /// Without the firmware, as `keelson reboot --kexec`.
+        #[arg(long, requires = "reboot")]
+        kexec: bool,
     },
     /// Has the version in the other slot started next.
     Rollback {
         /// Starts it at once.
         #[arg(long)]
         reboot: bool,
+        /// Without the firmware, as `keelson reboot --kexec`.
+        #[arg(long, requires = "reboot")]
+        kexec: bool,
     },
     /// What happened: from what to what, when, and why.
     History,
@@ -365,7 +375,8 @@ impl From<Top> for Command {
             Top::Os(command) => Command::Os(command),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
-            Top::Reboot => Command::Power(Action::Reboot),
+            Top::Reboot { kexec: false } => Command::Power(Action::Reboot),
+            Top::Reboot { kexec: true } => Command::Power(Action::Kexec),
             Top::Poweroff => Command::Power(Action::Poweroff),
             Top::Halt => Command::Power(Action::Halt),
             Top::Completion { shell } => Command::Completion(shell),

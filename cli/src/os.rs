@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use keelson_upgrade::protocol::{
-    Answer, Happened, Offer, Progress, Request, SOCKET, Status, Upgraded,
+    Answer, Happened, Offer, Prepared, Progress, Request, SOCKET, Status, Upgraded,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -42,6 +42,7 @@ pub(crate) fn run(command: Os, output: &mut Output<'_>) -> Result<(), Failure> {
             reboot,
             in_window,
             later: _,
+            kexec,
         } => {
             let request = Request::Upgrade {
                 source,
@@ -55,25 +56,31 @@ pub(crate) fn run(command: Os, output: &mut Output<'_>) -> Result<(), Failure> {
                 _ => "`keelson reboot` starts it",
             };
             show(output, &value, &render_upgraded(&upgraded, next))?;
-            finish(reboot)
+            finish(reboot, kexec)
         }
-        Os::Rollback { reboot } => {
+        Os::Rollback { reboot, kexec } => {
             let (value, upgraded): (_, Upgraded) = ask(Request::Rollback {})?;
             let text = format!(
                 "Version {} is started next, not {}.\n",
                 upgraded.to, upgraded.from
             );
             show(output, &value, &text)?;
-            finish(reboot)
+            finish(reboot, kexec)
         }
     }
 }
 
-fn finish(reboot: bool) -> Result<(), Failure> {
-    match reboot {
-        true => power::run(Action::Reboot, &mut Output::nowhere()),
-        false => Ok(()),
+fn finish(reboot: bool, kexec: bool) -> Result<(), Failure> {
+    match (reboot, kexec) {
+        (true, false) => power::run(Action::Reboot, &mut Output::nowhere()),
+        (true, true) => power::run(Action::Kexec, &mut Output::nowhere()),
+        (false, _) => Ok(()),
     }
+}
+
+/// Has what is started next laid out for a restart without the firmware.
+pub(crate) fn prepare_kexec() -> Result<(), Failure> {
+    ask(Request::Kexec {}).map(|(_, Prepared { .. })| ())
 }
 
 fn show(output: &mut Output<'_>, value: &Value, text: &str) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::os;
 use crate::output::Output;
 
 const SOCKET: &str = "/run/keelson/power/power.sock";
@@ -20,6 +21,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) enum Action {
     /// And come up again.
     Reboot,
+    /// And come up again without the firmware.
+    Kexec,
     /// And be switched off.
     Poweroff,
     /// And stay on.
@@ -30,6 +33,7 @@ impl Action {
     fn as_str(self) -> &'static str {
         match self {
             Action::Reboot => "reboot",
+            Action::Kexec => "kexec",
             Action::Poweroff => "poweroff",
             Action::Halt => "halt",
         }
@@ -41,8 +45,15 @@ struct Answer {
     error: Option<String>,
 }
 
-/// Asks the power service. The machine goes down in the background.
-pub(crate) fn run(action: Action, output: &mut Output<'_>) -> Result<(), Failure> {
+/// Asks the power service. The machine goes down in the background. Where it cannot come up without the firmware it comes up with it, and
+/// standard error says why.
+pub(crate) fn run(mut action: Action, output: &mut Output<'_>) -> Result<(), Failure> {
+    if action == Action::Kexec
+        && let Err(failure) = os::prepare_kexec()
+    {
+        eprintln!("keelson: no kexec: {failure}; restarting by the firmware");
+        action = Action::Reboot;
+    }
     ask(Path::new(SOCKET), action)?;
     if output.json {
         return output.value(&serde_json::json!({"action": action.as_str()}));

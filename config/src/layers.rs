@@ -13,7 +13,15 @@ use crate::yaml::merge::{MERGE_KEYS, Mergers, overlay};
 use crate::yaml::{self, Key, Node, Scalar, Value};
 
 /// Words of the kernel command line that are PID 1's, below `keelson.`.
-const OF_PID_1: [&str; 5] = ["slot", "roothash", "hashoffset", "state", "rescue"];
+const OF_PID_1: [&str; 7] = [
+    "slot",
+    "roothash",
+    "hashoffset",
+    "version",
+    "kexec",
+    "state",
+    "rescue",
+];
 
 /// All that a configuration is made of. Documents have the names that people know them by.
 #[derive(Clone, Debug, Default)]

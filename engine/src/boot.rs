@@ -10,6 +10,9 @@ use std::path::Path;
 const LOADER_VARIABLES: &str = "/sys/firmware/efi/efivars";
 const LOADER_VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
+/// The word of the kernel's command line that says that the machine was started without its firmware.
+const KEXEC: &str = "keelson.kexec=";
+
 /// A line of PID 1's time line.
 #[derive(Debug, Deserialize)]
 struct Step {
@@ -75,6 +78,11 @@ fn before_kernel(init_us: Option<u64>, exec_us: Option<u64>) -> Vec<BootEntry> {
 }
 
 fn loader_time(name: &str) -> Option<u64> {
+    // What kexec has started finds the times of the boot before.
+    let line = fs::read_to_string("/proc/cmdline").ok()?;
+    if line.split(' ').any(|word| word.starts_with(KEXEC)) {
+        return None;
+    }
     let bytes = fs::read(format!("{LOADER_VARIABLES}/{name}-{LOADER_VENDOR}")).ok()?;
     parse_loader_time(&bytes)
 }

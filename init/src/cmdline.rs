@@ -1,5 +1,6 @@
 //! The kernel command line: the options that are ours, and parameters of modules. Pure.
 
+use keelson_boot_entries::Entry;
 use std::path::PathBuf;
 
 /// Where the OS slot is.
@@ -34,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) root_hash: Option<String>,
     /// `keelson.hashoffset=<bytes>`: where in the slot the verity superblock is
     pub(crate) hash_offset: Option<u64>,
+    /// `keelson.version=VERSION`: that of the boot entry
+    pub(crate) version: Option<String>,
+    /// `keelson.kexec=NAME`: started by kexec, as the entry of that name, its tries counted
+    pub(crate) kexec: Option<String>,
     /// `keelson.state=ram|off|PARTLABEL=...|/dev/...`
     pub(crate) state: State,
     /// `keelson.rescue=1`
@@ -63,6 +68,8 @@ impl Options {
             slot: None,
             root_hash: None,
             hash_offset: None,
+            version: None,
+            kexec: None,
             state: State::PartLabel(STATE_LABEL.to_owned()),
             rescue: false,
             hostname: None,
@@ -96,6 +103,8 @@ impl Options {
             "slot" => self.slot.is_some(),
             "roothash" => self.root_hash.is_some(),
             "hashoffset" => self.hash_offset.is_some(),
+            "version" => self.version.is_some(),
+            "kexec" => self.kexec.is_some(),
             _ => false,
         };
         if said {
@@ -122,6 +131,14 @@ impl Options {
                     .ok()
                     .filter(|offset| offset % 4096 == 0 && *offset > 0);
                 self.hash_offset.is_some()
+            }
+            "version" => {
+                self.version = keelson_boot_entries::is_version(value).then(|| value.to_owned());
+                self.version.is_some()
+            }
+            "kexec" => {
+                self.kexec = Entry::parse(value).map(|entry| entry.to_string());
+                self.kexec.is_some()
             }
             "state" => match state(value) {
                 Some(state) => {
@@ -240,7 +257,7 @@ mod tests {
     fn the_shipped_command_line_is_understood() {
         let text = format!(
             "BOOT_IMAGE=x keelson.slot=PARTUUID=00112233-4455-6677-8899-AABBCCDDEEFF keelson.roothash={HASH} \
-             keelson.hashoffset=40960 console=tty0 console=ttyS0,115200n8 quiet loglevel=4 printk.devkmsg=on panic=10\n"
+             keelson.hashoffset=40960 keelson.version=1.2 console=tty0 console=ttyS0,115200n8 quiet loglevel=4 printk.devkmsg=on panic=10\n"
         );
         let options = Options::parse(&text);
         assert_eq!(
@@ -251,6 +268,7 @@ mod tests {
         );
         assert_eq!(options.root_hash.as_deref(), Some(HASH));
         assert_eq!(options.hash_offset, Some(40960));
+        assert_eq!(options.version.as_deref(), Some("1.2"));
         assert_eq!(options.state, State::PartLabel("KEELSON_STATE".into()));
         assert!(!options.rescue);
         assert_eq!(options.complaints, Vec::<String>::new());
@@ -264,6 +282,8 @@ mod tests {
             "keelson.roothash=12",
             "keelson.hashoffset=5",
             "keelson.hashoffset=0",
+            "keelson.version=a/b",
+            "keelson.kexec=other.efi",
             "keelson.state=",
             "keelson.state=PARTLABEL=",
             "keelson.rescue=yes",

@@ -9,7 +9,7 @@ use crate::kmod::{Library, coldplug};
 use crate::storage::{slot, state};
 use crate::timeline::{Timeline, now_us};
 use crate::uevent::Socket;
-use crate::{HURRY, NEXT_PROGRAM, files, kmsg, rescue};
+use crate::{HURRY, NEXT_PROGRAM, fallback, files, kmsg, rescue};
 use anyhow::{Context as _, Result, anyhow};
 use nix::mount::{MsFlags, mount};
 use std::convert::Infallible;
@@ -69,9 +69,15 @@ fn stage(start_us: u64) -> Result<Infallible> {
     modules.hold_devices();
     let root = Path::new(ROOT);
     files::make_directory(root)?;
-    timeline.measure("initrd.root", || {
+    let mounted = timeline.measure("initrd.root", || {
         slot::mount_root(&found, &options, &mut modules, &mut events, root)
-    })?;
+    });
+    if let Err(error) = &mounted
+        && !options.rescue
+    {
+        fallback::leave(&options, &format!("{error:#}"));
+    }
+    mounted?;
     let outcome = timeline.measure("initrd.state", || {
         if options.state != State::Ram {
             modules.wait_for("ext4");

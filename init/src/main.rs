@@ -5,6 +5,8 @@
 //! - [`supervisor`]: the event loop: engine, reaping, control socket, watchdog, signals
 //! - [`shutdown`]: everything down, in reverse, with a deadline
 //! - [`storage`]: slot, dm-verity, state partition
+//! - [`fallback`]: out of a slot that has decayed
+//! - [`kexec`]: starting again without the firmware
 //! - [`kmod`]: kernel modules, and `modprobe` when called by that name
 //! - [`rescue`]: the rescue shell
 //! - [`uevent`], [`cmdline`], [`files`], [`kmsg`], [`timeline`]: what the others stand on
@@ -23,8 +25,10 @@
 )]
 
 mod cmdline;
+mod fallback;
 mod files;
 mod initrd;
+mod kexec;
 mod kmod;
 mod kmsg;
 mod rescue;

@@ -2,7 +2,7 @@
 
 use crate::root::{cgroups, seed};
 use crate::supervisor::watchdog::Watchdog;
-use crate::{files, kmsg, rescue};
+use crate::{files, kexec, kmsg, rescue};
 use anyhow::Context as _;
 use keelson_sys::control::Action;
 use nix::errno::Errno;
@@ -36,6 +36,13 @@ pub(crate) fn finish(action: Action, mut watchdog: Option<Watchdog>) -> ! {
     if catch_unwind(end_processes).is_err() {
         kmsg::error("ending processes was cut short by an internal error (see above)");
     }
+    let action = match action {
+        Action::Kexec => prepare_kexec(),
+        other => other,
+    };
+    if let Some(watchdog) = &mut watchdog {
+        watchdog.feed();
+    }
     let words = match unmount_within(UNMOUNT_DEADLINE, watchdog.as_mut()) {
         Some(left) if left.is_empty() => "everything is unmounted clean".to_owned(),
         Some(left) => format!("still in use: {}", left.join(", ")),
@@ -47,12 +54,29 @@ pub(crate) fn finish(action: Action, mut watchdog: Option<Watchdog>) -> ! {
     }
     let mode = match action {
         Action::Reboot => RebootMode::RB_AUTOBOOT,
+        Action::Kexec => RebootMode::RB_KEXEC,
         Action::Poweroff => RebootMode::RB_POWER_OFF,
         Action::Halt => RebootMode::RB_HALT_SYSTEM,
     };
     let Err(error) = reboot(mode);
     kmsg::error(format_args!("{action}: {error}"));
+    if action == Action::Kexec {
+        let Err(error) = reboot(RebootMode::RB_AUTOBOOT);
+        kmsg::error(format_args!("restart: {error}"));
+    }
     rescue::stay()
+}
+
+/// Loads the next kernel. The firmware is the other way when there is none.
+fn prepare_kexec() -> Action {
+    match catch_unwind(kexec::load) {
+        Ok(Ok(())) => return Action::Kexec,
+        Ok(Err(error)) => kmsg::error(format_args!(
+            "no kexec: {error:#}; restarting by the firmware"
+        )),
+        Err(_) => kmsg::error("kexec was cut short by an internal error (see above)"),
+    }
+    Action::Reboot
 }
 
 /// Flushes and unmounts on a thread of its own, because a disk that does not answer holds whoever asks it for

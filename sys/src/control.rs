@@ -44,6 +44,8 @@ pub fn quote_json(text: &str, out: &mut String) {
 pub enum Action {
     /// Start again.
     Reboot,
+    /// Start again without the firmware: the kernel that the upgrade service has laid out.
+    Kexec,
     /// Turn the power off.
     Poweroff,
     /// Stop, power stays on.
@@ -56,6 +58,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reboot => "reboot",
+            Self::Kexec => "kexec",
             Self::Poweroff => "poweroff",
             Self::Halt => "halt",
         }
@@ -64,7 +67,7 @@ impl Action {
     /// The action of that word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Reboot, Self::Poweroff, Self::Halt]
+        [Self::Reboot, Self::Kexec, Self::Poweroff, Self::Halt]
             .into_iter()
             .find(|action| action.as_str() == word)
     }

@@ -11,6 +11,7 @@ mod request {
     nix::ioctl_readwrite!(dm_dev_remove, 0xfd, 4, Header);
     nix::ioctl_readwrite!(dm_dev_suspend, 0xfd, 6, Header);
     nix::ioctl_readwrite!(dm_table_load, 0xfd, 9, Header);
+    nix::ioctl_readwrite!(dm_table_status, 0xfd, 12, Header);
 
     /// `struct dm_ioctl`: only its size matters here, it is part of the ioctls' numbers.
     pub(super) type Header = [u64; 39];
@@ -96,6 +97,18 @@ impl DeviceMapper {
     /// What the DM_DEV_SUSPEND ioctl reports.
     pub fn resume(&self, name: &str) -> io::Result<()> {
         self.call(request::dm_dev_suspend, &mut prepare(name, 0)?)
+    }
+
+    /// What the one target of a device says of itself: `V` or `C` (corrupted) for `verity`.
+    ///
+    /// # Errors
+    /// What the DM_TABLE_STATUS ioctl reports.
+    pub fn status(&self, name: &str) -> io::Result<String> {
+        let mut buffer = prepare(name, 0)?;
+        self.call(request::dm_table_status, &mut buffer)?;
+        let text = buffer.0.get(HEADER_BYTES + TARGET_BYTES..);
+        let text = text.unwrap_or_default().split(|byte| *byte == 0).next();
+        Ok(String::from_utf8_lossy(text.unwrap_or_default()).into_owned())
     }
 
     /// Removes a device.

@@ -5,6 +5,7 @@
 //! - [`device_mapper`]: dm-verity devices
 //! - [`durable`]: durable writes into trees that others may write to
 //! - [`inherited`]: descriptors left open by the parent process
+//! - [`kexec`]: the next kernel, without the firmware
 //! - [`machine`]: watchdog, entropy pool, loopback interface
 //! - [`evdev`]: input devices
 //! - [`notify`]: sd_notify, the service's side
@@ -20,6 +21,7 @@ pub mod device_mapper;
 pub mod durable;
 pub mod evdev;
 pub mod inherited;
+pub mod kexec;
 pub mod machine;
 pub mod notify;
 pub mod packet;

@@ -8,10 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sha2::{Digest as _, Sha256};
 
-use crate::entry::Entry;
+use crate::entry::{DIRECTORY, Entry, Reason};
 
-/// Where unified kernel images are (Boot Loader Specification, type 2).
-const ENTRIES: &str = "EFI/Linux";
 const TEMPORARY: &str = "keelson.new";
 
 /// The mounted partition; unmounted when this is dropped.
@@ -41,7 +39,7 @@ impl Esp {
     /// One that is a directory.
     #[cfg(test)]
     pub(crate) fn directory(root: &Path) -> Self {
-        fs::create_dir_all(root.join(ENTRIES)).unwrap();
+        fs::create_dir_all(root.join(DIRECTORY)).unwrap();
         Esp {
             root: root.to_owned(),
             mounted: false,
@@ -49,7 +47,7 @@ impl Esp {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.root.join(ENTRIES).join(name)
+        self.root.join(DIRECTORY).join(name)
     }
 
     /// Our boot entries, in the order in which the boot loader prefers them.
@@ -57,8 +55,8 @@ impl Esp {
     /// # Errors
     /// The directory cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let directory = self.root.join(ENTRIES);
-        let reading = || format!("read {ENTRIES} on the EFI system partition");
+        let directory = self.root.join(DIRECTORY);
+        let reading = || format!("read {DIRECTORY} on the EFI system partition");
         let mut entries = Vec::new();
         for entry in fs::read_dir(directory).with_context(reading)? {
             let name = entry.with_context(reading)?.file_name();
@@ -68,13 +66,36 @@ impl Esp {
         Ok(entries)
     }
 
+    /// The image of an entry.
+    ///
+    /// # Errors
+    /// What open(2) reports.
+    pub fn open(&self, entry: &Entry) -> Result<File> {
+        File::open(self.path(&entry.to_string())).with_context(|| format!("open {entry}"))
+    }
+
+    /// The version that PID 1 has given up, and why; `None` when there is none.
+    ///
+    /// # Errors
+    /// What open(2) and read(2) report.
+    pub fn reason(&self) -> Result<Option<Reason>> {
+        Reason::read(&self.root).context("read why a version was given up")
+    }
+
+    /// What PID 1 said is noted elsewhere.
+    ///
+    /// # Errors
+    /// What unlink(2) and fsync(2) report.
+    pub fn remove_reason(&self) -> Result<()> {
+        Reason::remove(&self.root).context("remove why a version was given up")
+    }
+
     /// The command line in the image of an entry (its section `.cmdline`).
     ///
     /// # Errors
     /// It cannot be read, or is no unified kernel image.
     pub fn command_line(&self, entry: &Entry) -> Result<String> {
-        let path = self.path(&entry.to_string());
-        let mut file = File::open(&path).with_context(|| format!("open {entry}"))?;
+        let mut file = self.open(entry)?;
         crate::uki::command_line(&mut file).with_context(|| format!("read {entry}"))
     }
 
@@ -160,7 +181,7 @@ impl Esp {
         let root = File::open(&self.root)?;
         nix::unistd::syncfs(root)?;
         // vfat flushes the disk's own cache only for a file or a directory.
-        File::open(self.root.join(ENTRIES))?.sync_all()
+        File::open(self.root.join(DIRECTORY))?.sync_all()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Without input or output of their own:
 //!
-//! - [`entry`]: names of boot entries, and their order
+//! - [`entry`]: names of boot entries, and their order; a crate of its own, which PID 1 shares
 //! - [`release`]: what is signed, and by whom
 //! - [`uki`]: what a unified kernel image says
 //! - [`protocol`]: what the service is asked, and answers
@@ -25,7 +25,6 @@
 pub mod assembly;
 pub mod checks;
 pub mod disk;
-pub mod entry;
 pub mod esp;
 pub mod health;
 pub mod journal;
@@ -38,3 +37,5 @@ pub mod socket;
 pub mod source;
 pub mod system;
 pub mod uki;
+
+pub use keelson_boot_entries as entry;

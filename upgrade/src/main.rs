@@ -80,6 +80,8 @@ fn paths() -> Paths {
         log: "/run/keelson/log/query.sock".into(),
         machine_id: "/state/config/machine-id".into(),
         network: "/run/keelson/network".into(),
+        kexec: "/run/keelson/kexec".into(),
+        lockdown: "/run/security/lockdown".into(),
     }
 }
 

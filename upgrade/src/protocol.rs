@@ -40,6 +40,8 @@ pub enum Request {
     },
     /// [`Upgraded`]: the other slot is started next
     Rollback {},
+    /// [`Prepared`]: what is started next is laid out for a restart without the firmware
+    Kexec {},
 }
 
 /// A line of an answer.
@@ -138,6 +140,13 @@ pub struct Upgraded {
     pub copied_bytes: u64,
     /// Of so many.
     pub total_bytes: u64,
+}
+
+/// What a restart without the firmware would start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The version.
+    pub version: String,
 }
 
 /// An entry of the history.

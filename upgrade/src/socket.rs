@@ -107,6 +107,7 @@ fn answer(
             json(&system.upgrade(source, version, restart, progress)?)
         }
         Request::Rollback {} => json(&system.rollback()?),
+        Request::Kexec {} => json(&system.prepare_kexec()?),
     }
 }
 

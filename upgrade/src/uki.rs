@@ -1,12 +1,12 @@
 //! Unified kernel images (UAPI.5): programs for UEFI (PE/COFF) whose sections hold kernel, initial RAM disk and command line.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Take};
 
 use anyhow::{Context as _, Result, ensure};
 
 /// So many sections are looked at; ours have ten.
 const SECTIONS_MAX: u16 = 96;
-const COMMAND_LINE_MAX: u32 = 64 * 1024;
+const COMMAND_LINE_MAX: u64 = 64 * 1024;
 const SECTION_BYTES: usize = 40;
 
 /// The text of the section `.cmdline`.
@@ -14,6 +14,23 @@ const SECTION_BYTES: usize = 40;
 /// # Errors
 /// The file is no such program, or has no command line.
 pub fn command_line(file: &mut (impl Read + Seek)) -> Result<String> {
+    let mut section = section(file, ".cmdline")?;
+    let length = section.limit();
+    ensure!(
+        length <= COMMAND_LINE_MAX,
+        "its command line has {length} bytes"
+    );
+    let mut text = vec![0; usize::try_from(length)?];
+    section.read_exact(&mut text).context("it is cut off")?;
+    let text = String::from_utf8(text).context("its command line is no text")?;
+    Ok(text.trim_end_matches(['\0', '\n']).to_owned())
+}
+
+/// The content of the section `name`, whose length is the limit; one that is cut off ends early.
+///
+/// # Errors
+/// The file is no such program, or has no section of that name.
+pub fn section<'f, F: Read + Seek>(file: &'f mut F, name: &str) -> Result<Take<&'f mut F>> {
     let mut dos = [0; 64];
     file.seek(SeekFrom::Start(0))?;
     file.read_exact(&mut dos).context("it is too short")?;
@@ -31,19 +48,20 @@ pub fn command_line(file: &mut (impl Read + Seek)) -> Result<String> {
     file.read_exact(&mut sections).context("it is cut off")?;
     let section = sections
         .chunks_exact(SECTION_BYTES)
-        .find(|section| section.starts_with(b".cmdline"))
-        .context("it has no command line")?;
+        .find(|section| name_of(section) == name.as_bytes())
+        .with_context(|| format!("it has no section {name}"))?;
     let (length, at) = (u32_at(section, 8), u32_at(section, 20));
     let (length, at) = (length.unwrap_or_default(), at.unwrap_or_default());
-    ensure!(
-        length <= COMMAND_LINE_MAX,
-        "its command line has {length} bytes"
-    );
     file.seek(SeekFrom::Start(at.into()))?;
-    let mut text = vec![0; usize::try_from(length)?];
-    file.read_exact(&mut text).context("it is cut off")?;
-    let text = String::from_utf8(text).context("its command line is no text")?;
-    Ok(text.trim_end_matches(['\0', '\n']).to_owned())
+    Ok(file.take(length.into()))
+}
+
+/// The name in a section's header, padded with zeros.
+fn name_of(section: &[u8]) -> &[u8] {
+    let name = section.get(..8).unwrap_or_default();
+    let end = name.iter().rposition(|byte| *byte != 0);
+    name.get(..end.map_or(0, |last| last + 1))
+        .unwrap_or_default()
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -67,13 +85,14 @@ pub(crate) mod tests {
         let mut bytes = vec![0; 64];
         bytes[..2].copy_from_slice(b"MZ");
         bytes[60] = 64;
-        bytes.extend(b"PE\0\0\x64\x86\x02\0");
+        bytes.extend(b"PE\0\0\x64\x86\x03\0");
         bytes.extend([0; 12]);
         bytes.extend([8, 0, 0, 0]);
         bytes.extend([0; 8]);
         for (name, length, at) in [
-            (b".linux\0\0", 4, 0),
-            (b".cmdline", command_line.len(), 176),
+            (b".linux\0\0", 4, 64),
+            (b".initrd\0", 4, 68),
+            (b".cmdline", command_line.len(), 216),
         ] {
             let mut section = [0; SECTION_BYTES];
             section[..8].copy_from_slice(name);
@@ -95,20 +114,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_section_is_found_by_its_whole_name() {
+        let mut file = Cursor::new(image("quiet"));
+        let mut kernel = Vec::new();
+        section(&mut file, ".linux")
+            .unwrap()
+            .read_to_end(&mut kernel)
+            .unwrap();
+        assert_eq!(kernel, b"PE\0\0");
+        let error = section(&mut file, ".lin").unwrap_err();
+        assert_eq!(error.to_string(), "it has no section .lin");
+    }
+
+    #[test]
     fn what_is_cut_off_or_no_image_is_an_error() {
         let whole = image("quiet");
-        for length in [0, 1, 63, 70, 100, 150, whole.len() - 1] {
+        for length in [0, 1, 63, 70, 100, 190, whole.len() - 1] {
             let mut file = Cursor::new(whole[..length].to_vec());
             assert!(command_line(&mut file).is_err(), "{length}");
         }
         let mut huge = whole;
-        huge[64 + 24 + 8 + 40 + 11] = 0xff;
+        huge[64 + 24 + 8 + 80 + 11] = 0xff;
         assert!(command_line(&mut Cursor::new(huge)).is_err());
     }
 
     proptest! {
         #[test]
-        fn no_file_panics(bytes: Vec<u8>, at in 0..180usize, flip: u8) {
+        fn no_file_panics(bytes: Vec<u8>, at in 0..220usize, flip: u8) {
             let _ = command_line(&mut Cursor::new(bytes));
             let mut image = image("quiet");
             let at = at % image.len();

@@ -57,7 +57,7 @@ words! {
     Request {
         /// `X_KEELSON_HOSTNAME=NAME`.
         Hostname = "hostname",
-        /// `X_KEELSON_POWER=reboot`.
+        /// `X_KEELSON_POWER=reboot`, and `kexec`.
         Reboot = "reboot",
         /// `X_KEELSON_POWER=poweroff`, and `halt`.
         Poweroff = "poweroff",

@@ -68,13 +68,12 @@ impl Engine {
         let console = &self.shared.console;
         let Some(action) = Action::parse(word) else {
             return console.error(&format!(
-                "service {name} asked for `{word}`: one of reboot, poweroff, halt"
+                "service {name} asked for `{word}`: one of reboot, kexec, poweroff, halt"
             ));
         };
-        let needed = if action == Action::Reboot {
-            Request::Reboot
-        } else {
-            Request::Poweroff
+        let needed = match action {
+            Action::Reboot | Action::Kexec => Request::Reboot,
+            Action::Poweroff | Action::Halt => Request::Poweroff,
         };
         if !self.may(name, needed) {
             return console.error(&format!(

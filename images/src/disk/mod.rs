@@ -78,15 +78,20 @@ pub(crate) fn slot_of(verity: &Verity) -> Result<Uuid> {
     Uuid::parse_str(half).context("reading the root hash")
 }
 
-/// The kernel command line for `verity`.
+/// The kernel command line for `verity` and this version.
 ///
 /// # Errors
 /// As [`slot_of`].
-pub(crate) fn command_line(recipe: &recipe::Disk, verity: &Verity) -> Result<String> {
+pub(crate) fn command_line(
+    recipe: &recipe::Disk,
+    verity: &Verity,
+    version: &str,
+) -> Result<String> {
     let mut words = vec![
         format!("keelson.slot=PARTUUID={}", slot_of(verity)?),
         format!("keelson.roothash={}", verity.root_hash),
         format!("keelson.hashoffset={}", verity.hash_offset_bytes),
+        format!("keelson.version={version}"),
     ];
     words.extend(recipe.command_line.iter().cloned());
     Ok(words.join(" "))
@@ -103,7 +108,7 @@ pub(crate) fn build(
 ) -> Result<Disk> {
     let content = &recipe.content;
     let slot = slot_of(&parts.root.verity)?;
-    let command_line = command_line(content, &parts.root.verity)?;
+    let command_line = command_line(content, &parts.root.verity, parts.version)?;
     let packages = packages::exact(workspace, std::slice::from_ref(&content.boot_package))?;
     packages::fetch(workspace, &packages)?;
     let mut step = workspace

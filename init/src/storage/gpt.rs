@@ -23,7 +23,9 @@ static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 pub(crate) struct Entry {
     /// Counts from 1, as in the kernel's device names.
     pub(crate) number: u32,
-    /// The unique identifier, in the usual notation, in lower case.
+    /// The type, in the usual notation, in lower case.
+    pub(crate) kind: String,
+    /// The unique identifier, likewise.
     pub(crate) uuid: String,
     /// The name.
     pub(crate) label: String,
@@ -132,6 +134,7 @@ impl Table {
                     .map(|unit| unit.unwrap_or('\u{fffd}'));
                 Some(Entry {
                     number,
+                    kind: uuid(bytes.first_chunk()?),
                     uuid: uuid(bytes.get(16..)?.first_chunk()?),
                     label: label.collect(),
                     first_lba: u64_at(bytes, 32)?,

@@ -9,7 +9,7 @@
 
 mod ext4;
 mod gpt;
-mod partition;
+pub(crate) mod partition;
 pub(crate) mod slot;
 pub(crate) mod state;
-mod verity;
+pub(crate) mod verity;

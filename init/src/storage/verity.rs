@@ -62,8 +62,8 @@ impl Superblock {
     }
 
     /// The parameters of the kernel's `verity` target. On a block that does not agree with its hash the kernel
-    /// fails the read (no option asks for more): a changed bit is never used, what does not need the block goes on,
-    /// and the uevent that comes with it lets PID 1 name the slot.
+    /// fails the read (no option asks for more): a changed bit is never used, and the uevent that comes with it has PID 1 leave
+    /// the slot in order.
     fn parameters(&self, device: &Path, hash_offset: u64, root_hash: &str) -> Result<String> {
         let data_bytes = self.data_blocks.checked_mul(BLOCK_BYTES);
         if data_bytes != Some(hash_offset) {

@@ -1,6 +1,7 @@
 //! PID 1's event loop on the real root: one thread, one epoll, nothing that waits for anything else.
 //!
 //! - [`engine`]: the child that is supervised, and its control socket
+//! - [`damage`]: a slot that decays while it runs
 //! - [`lifecycle`]: start, end, rescue, shutdown
 //! - [`backoff`]: when a dead engine is started again
 //! - [`store`]: descriptors and exits that outlive the engine
@@ -16,6 +17,7 @@
 //! ```
 
 mod backoff;
+mod damage;
 mod engine;
 mod lifecycle;
 mod requests;
@@ -25,12 +27,12 @@ pub(crate) mod watchdog;
 
 use crate::cmdline::Options;
 use crate::root::cgroups;
-use crate::storage::slot::describe_block;
 use crate::timeline::{Timeline, now_us};
 use crate::uevent::{Received, Socket};
 use crate::{HOUSEKEEPING, NEXT_PROGRAM, files, kmsg, rescue, root};
 use anyhow::{Context as _, Result};
 use backoff::Backoff;
+use damage::Damage;
 use engine::Engine;
 use keelson_sys::control::{Action, Ending};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -39,7 +41,6 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -58,8 +59,6 @@ const STOP_DEADLINE_TOLD: Duration = Duration::from_millis(8500);
 
 /// Files that PID 1 and the engine may have open.
 const FILES_MAX: u64 = 65_536;
-/// So many refused blocks are named.
-const REFUSALS_MAX: usize = 64;
 
 const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_EVENTS: u64 = 2;
@@ -90,8 +89,7 @@ struct Supervisor {
     output: OwnedFd,
     watchdog: Option<Watchdog>,
     trial: Trial,
-    /// Blocks of the slot that dm-verity has refused.
-    refused: BTreeSet<String>,
+    damage: Damage,
     /// PID 1's own child that nobody waits for.
     housekeeper: Option<i32>,
     starts: u64,
@@ -111,15 +109,18 @@ pub(crate) fn run() -> ! {
     if prepared.is_err() {
         kmsg::error("preparing the root was cut short by an internal error (see above); going on");
     }
-    let mut supervisor = match Supervisor::new() {
+    let asked_for_rescue = options.rescue;
+    let mut supervisor = match Supervisor::new(options) {
         Ok(supervisor) => supervisor,
-        Err(error) => rescue::last_resort(&format!("{error:#}"), options.rescue),
+        Err(error) => rescue::last_resort(&format!("{error:#}"), asked_for_rescue),
     };
-    if options.rescue {
+    if asked_for_rescue {
         supervisor.open_rescue("the kernel command line asks for a rescue shell");
     } else {
         supervisor.step(Supervisor::start_engine);
     }
+    // What was refused before anybody listened.
+    supervisor.step(|this| this.damage.look());
     timeline.add("root", start_us);
     kmsg::tolerate("write the time line", timeline.write());
     supervisor.step(Supervisor::start_housekeeping);
@@ -129,7 +130,7 @@ pub(crate) fn run() -> ! {
 }
 
 impl Supervisor {
-    fn new() -> Result<Self> {
+    fn new(options: Options) -> Result<Self> {
         let wanted = [
             Signal::SIGCHLD,
             Signal::SIGTERM,
@@ -176,8 +177,8 @@ impl Supervisor {
             exits: Exits::default(),
             output,
             watchdog: None,
-            trial: Trial::begin(),
-            refused: BTreeSet::new(),
+            trial: Trial::begin(options.kexec.clone()),
+            damage: Damage::none(options),
             housekeeper: None,
             starts: 0,
         })
@@ -233,6 +234,7 @@ impl Supervisor {
             .into_iter()
             .chain(self.watchdog.as_ref().map(Watchdog::next))
             .chain(self.trial.deadline())
+            .chain(self.damage.deadline())
             .min()
     }
 
@@ -251,6 +253,13 @@ impl Supervisor {
             .is_some_and(|deadline| deadline <= now)
         {
             self.trial_is_over();
+        }
+        if self
+            .damage
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.leave_slot();
         }
         match &self.phase {
             Phase::Waiting(at) if *at <= now => self.start_engine(),
@@ -344,9 +353,7 @@ impl Supervisor {
         loop {
             match events.receive() {
                 Ok(Received::Event(event)) => {
-                    if let Some(block) = event.get("DM_VERITY_ERR_BLOCK_NR") {
-                        report_refusal(&mut self.refused, describe_block(block));
-                    }
+                    self.damage.hear(&event);
                     if self.watchdog.is_none()
                         && event.get("DEVNAME") == Some("watchdog0")
                         && event.action == "add"
@@ -354,7 +361,7 @@ impl Supervisor {
                         self.watchdog = Watchdog::open();
                     }
                 }
-                Ok(Received::Lost) => {}
+                Ok(Received::Lost) => self.damage.look(),
                 Ok(Received::Empty) => return,
                 Err(error) => {
                     kmsg::error(format_args!("receive kernel events: {error}"));
@@ -362,19 +369,5 @@ impl Supervisor {
                 }
             }
         }
-    }
-}
-
-/// Names a refused block once: the kernel tries several times, and whoever reads it again tries again.
-fn report_refusal(refused: &mut BTreeSet<String>, block: String) {
-    if refused.len() >= REFUSALS_MAX || !refused.insert(block.clone()) {
-        return;
-    }
-    let slot = files::get("/run/keelson/slot").unwrap_or_else(|error| format!("({error:#})"));
-    kmsg::error(format_args!(
-        "OS slot {slot}: dm-verity refuses {block}: the data is not what was signed; what needs it fails, the rest goes on"
-    ));
-    if refused.len() == REFUSALS_MAX {
-        kmsg::error("further damage to the OS slot is not reported");
     }
 }

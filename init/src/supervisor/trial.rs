@@ -16,13 +16,16 @@ const TRIES: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Trial {
     deadline: Option<Instant>,
+    /// The entry that kexec has started: the variable is that of the boot before.
+    kexec: Option<String>,
 }
 
 impl Trial {
-    /// Every boot may be one: the firmware's variables are not there yet.
-    pub(super) fn begin() -> Self {
+    /// Every boot may be one: the firmware's variables are not there yet. `kexec` is the entry that was started without the boot loader.
+    pub(super) fn begin(kexec: Option<String>) -> Self {
         Self {
             deadline: Instant::now().checked_add(DEADLINE),
+            kexec,
         }
     }
 
@@ -33,7 +36,11 @@ impl Trial {
 
     /// Whether the boot loader counts the tries of what runs, and nobody has found it good.
     pub(super) fn is_on(&self) -> bool {
-        self.deadline.is_some() && std::fs::read(COUNTED).is_ok_and(|bytes| is_counted(&bytes))
+        let counted = || match &self.kexec {
+            Some(entry) => is_counted(entry),
+            None => std::fs::read(COUNTED).is_ok_and(|bytes| is_counted(&path_in(&bytes))),
+        };
+        self.deadline.is_some() && counted()
     }
 
     /// Nothing is waited for any more.
@@ -42,14 +49,18 @@ impl Trial {
     }
 }
 
-/// Whether a variable (four bytes of attributes, then UTF-16) names an entry `NAME+LEFT-DONE.efi` that is being tried. One that was given
-/// up is counted on, too: when there is no other to start it is all there is, and starting again would not help.
-fn is_counted(variable: &[u8]) -> bool {
+/// The path in a variable: four bytes of attributes, then UTF-16.
+fn path_in(variable: &[u8]) -> String {
     let units = variable.get(4..).unwrap_or_default().chunks_exact(2);
     let units = units.filter_map(|unit| unit.first_chunk().copied().map(u16::from_le_bytes));
-    let path: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+    char::decode_utf16(units.take_while(|unit| *unit != 0))
         .map(|unit| unit.unwrap_or('\u{fffd}'))
-        .collect();
+        .collect()
+}
+
+/// Whether this is the path of an entry `NAME+LEFT-DONE.efi` that is being tried. One that was given up is counted on, too: when there is no
+/// other to start it is all there is, and starting again would not help.
+fn is_counted(path: &str) -> bool {
     let Some((_, counter)) = path.rsplit_once('+') else {
         return false;
     };
@@ -82,14 +93,20 @@ mod tests {
             ("\\EFI\\Linux\\keelson_2.0.efi", false),
             ("", false),
         ] {
-            assert_eq!(is_counted(&variable(path)), on, "{path}");
+            assert_eq!(is_counted(&path_in(&variable(path))), on, "{path}");
         }
+    }
+
+    #[test]
+    fn what_kexec_has_started_is_not_what_the_boot_loader_has_started_before() {
+        assert!(Trial::begin(Some("keelson_2.0+2-1.efi".into())).is_on());
+        assert!(!Trial::begin(Some("keelson_2.0.efi".into())).is_on());
     }
 
     proptest! {
         #[test]
         fn no_variable_panics(bytes: Vec<u8>) {
-            let _ = is_counted(&bytes);
+            let _ = is_counted(&path_in(&bytes));
         }
     }
 }

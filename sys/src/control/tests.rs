@@ -107,6 +107,7 @@ fn a_bad_message_is_refused_with_its_reason() {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         Just(Action::Reboot),
+        Just(Action::Kexec),
         Just(Action::Poweroff),
         Just(Action::Halt)
     ]

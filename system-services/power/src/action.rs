@@ -11,6 +11,8 @@ use std::io;
 pub enum Action {
     /// Start again.
     Reboot,
+    /// Start again without the firmware.
+    Kexec,
     /// Turn the power off.
     Poweroff,
     /// Stop, power stays on.
@@ -23,6 +25,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reboot => "reboot",
+            Self::Kexec => "kexec",
             Self::Poweroff => "poweroff",
             Self::Halt => "halt",
         }

@@ -1,4 +1,4 @@
-//! The power socket: one line `{"action":"reboot"}` (or `poweroff`, `halt`) a request, answered by one line
+//! The power socket: one line `{"action":"reboot"}` (or `kexec`, `poweroff`, `halt`) a request, answered by one line
 //! `{"ok":true}` or `{"error":"..."}`. Whoever can connect may ask: the socket's mode and group decide that.
 
 use crate::action::{Action, Engine};

@@ -1,11 +1,13 @@
 //! The operating system on its disk: what is asked of the service comes together here.
 //!
 //! - [`upgrade`]: another version into the other slot
+//! - [`kexec`]: starting again without the firmware
 //! - [`rollback`]: back to what is there
 //! - [`trial`]: the verdict on this boot
 //! - [`policy`]: what is done without being asked
 
 mod policy;
+mod kexec;
 mod rollback;
 mod trial;
 mod upgrade;
@@ -59,6 +61,10 @@ pub struct Paths {
     pub machine_id: PathBuf,
     /// What the network service says, a directory.
     pub network: PathBuf,
+    /// Where PID 1 looks for what kexec starts.
+    pub kexec: PathBuf,
+    /// `/sys/kernel/security/lockdown`
+    pub lockdown: PathBuf,
 }
 
 /// Mounts a device at a directory, perhaps to be read only.

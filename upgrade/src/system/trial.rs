@@ -12,15 +12,20 @@ use keelson_engine::log_query::{Query, Record};
 use keelson_sys::notify::notify;
 
 use super::System;
-use crate::entry::Entry;
 use crate::health::Engine;
+use crate::entry::{Entry, Reason};
+use crate::esp::Esp;
 use crate::journal::{Journal, Pending, now_us, timestamp};
 use crate::protocol::Happened;
 
 /// So many lines of the log go into the history, and so many of services that are the reason.
 const LOG_LINES: usize = 30;
 const NAMED_LINES: usize = 20;
+/// Of a version that was not on trial, what was logged so long before this boot.
+const LAST_WORDS_US: u64 = 10 * 60 * 1_000_000;
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
+/// The version before a trial that nobody has begun: one that was given up runs again, because the other one is worse.
+const UNKNOWN: &str = "unknown";
 /// PID 1 does not wait any longer for word that this boot is good.
 const HEALTHY: &str = "X_KEELSON_HEALTHY=1";
 
@@ -113,7 +118,8 @@ impl System {
             .running
             .as_ref()
             .is_some_and(|entry| entry.tries.is_some());
-        match journal.pending()? {
+        let pending = self.hear_reason(&esp, &journal, &running)?;
+        match pending {
             Some(pending) if pending.to == running => {
                 if !counted {
                     // It was found good, and the power failed before that was noted.
@@ -148,7 +154,7 @@ impl System {
         }
         // Nothing is known of how it came here: the state was lost, or another program wrote it.
         Ok(counted.then(|| Pending {
-            from: "unknown".to_owned(),
+            from: UNKNOWN.to_owned(),
             to: running,
             boot_id,
             time_us: now_us(),
@@ -157,6 +163,44 @@ impl System {
             log: Vec::new(),
             restart: None,
         }))
+    }
+
+    /// What PID 1 has to say of a version that it gave up goes into the history, or to what is pending of that version, which is given.
+    fn hear_reason(&self, esp: &Esp, journal: &Journal, running: &str) -> Result<Option<Pending>> {
+        let pending = journal.pending()?;
+        // That it cannot be read is no reason not to judge this boot.
+        let reason = esp.reason().unwrap_or_else(|error| {
+            eprintln!("<4>{error:#}");
+            None
+        });
+        let Some(Reason { version, why }) = reason else {
+            return Ok(pending);
+        };
+        let pending = match pending {
+            Some(pending) if pending.to == version && version != running => {
+                let pending = Pending {
+                    why: Some(why),
+                    ..pending
+                };
+                journal.set_pending(Some(&pending))?;
+                Some(pending)
+            }
+            other => {
+                if version == running {
+                    println!("<5>version {version} runs, though it was given up before: {why}");
+                } else {
+                    let log = self.log_between(
+                        boot_time_us().saturating_sub(LAST_WORDS_US),
+                        boot_time_us(),
+                        "",
+                    );
+                    note_return(journal, &version, running, why, log.unwrap_or_default())?;
+                }
+                other
+            }
+        };
+        esp.remove_reason()?;
+        Ok(pending)
     }
 
     fn went_back(
@@ -179,18 +223,7 @@ impl System {
                 .unwrap_or_default(),
         };
         let why = pending.why.clone().unwrap_or(unheard);
-        eprintln!(
-            "<3>version {} was given up, {running} runs again: {why}",
-            pending.to
-        );
-        journal.add(Happened {
-            time: timestamp(),
-            what: "went back".to_owned(),
-            from: pending.to.clone(),
-            to: running.to_owned(),
-            why: Some(why),
-            log,
-        })
+        note_return(journal, &pending.to, running, why, log)
     }
 
     /// The version that runs is good: the boot loader counts its tries no longer.
@@ -202,10 +235,19 @@ impl System {
         }
         let entry = self.entries(&esp, &disk)?.running;
         let entry = entry.context("the boot entry of this version is gone")?;
+        if esp
+            .reason()?
+            .is_some_and(|reason| reason.version == trial.to)
+        {
+            // PID 1 has given it up meanwhile: its slot decays.
+            return Ok(());
+        }
         esp.rename(&entry, &Entry::good(&trial.to))?;
         println!("<5>version {} is good", trial.to);
         notify(HEALTHY)?;
-        self.note_upgrade(&journal, trial);
+        if trial.from != UNKNOWN {
+            self.note_upgrade(&journal, trial);
+        }
         Ok(())
     }
 
@@ -231,7 +273,7 @@ impl System {
     /// Whether nobody has rolled back meanwhile.
     fn is_still(&self, journal: &Journal, trial: &Pending) -> Result<bool> {
         let pending = journal.pending()?;
-        Ok(trial.from == "unknown" || pending.as_ref() == Some(trial))
+        Ok(trial.from == UNKNOWN || pending.as_ref() == Some(trial))
     }
 
     /// The version that runs is not: the next boot takes the other one, and says why.
@@ -291,6 +333,25 @@ impl System {
         }
         Ok(lines.into_vec())
     }
+}
+
+/// The machine has gone back by itself.
+fn note_return(
+    journal: &Journal,
+    from: &str,
+    to: &str,
+    why: String,
+    log: Vec<String>,
+) -> Result<()> {
+    eprintln!("<3>version {from} was given up, {to} runs again: {why}");
+    journal.add(Happened {
+        time: timestamp(),
+        what: "went back".to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        why: Some(why),
+        log,
+    })
 }
 
 /// The last lines of all, and of some that count more.

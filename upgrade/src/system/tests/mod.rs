@@ -19,7 +19,6 @@ use proptest::prelude::*;
 use super::upgrade::Change;
 use super::*;
 use crate::disk::tests::machine as disk_machine;
-use crate::entry::Tries;
 use crate::uki::tests::image;
 
 /// What becomes of a version that is started.
@@ -31,6 +30,8 @@ enum Worth {
     Bad,
     /// It does not get as far as to be judged.
     Panics,
+    /// Its slot has decayed: PID 1 finds that in the initrd.
+    Decayed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ impl World {
     fn new() -> Self {
         let directory = disk_machine();
         let path = |name: &str| directory.path().join(name);
-        for name in ["state", "esp"] {
+        for name in ["state", "esp", "kexec"] {
             fs::create_dir(path(name)).unwrap();
         }
         let paths = Paths {
@@ -74,6 +75,8 @@ impl World {
             log: path("log.sock"),
             machine_id: path("machine-id"),
             network: path("network"),
+            kexec: path("kexec"),
+            lockdown: path("lockdown"),
         };
         let reader = Reader {
             program: path("nothing"),
@@ -117,16 +120,7 @@ impl World {
         self.boots.set(self.boots.get() + 1);
         let esp = Esp::directory(&self.path("esp"));
         let first = esp.entries().unwrap().into_iter().next().unwrap();
-        if let Some(tries) = first.tries {
-            let counted = Entry {
-                tries: Some(Tries {
-                    left: tries.left.saturating_sub(1),
-                    done: tries.done + 1,
-                }),
-                ..first.clone()
-            };
-            esp.rename(&first, &counted).unwrap();
-        }
+        esp.rename(&first, &first.started()).unwrap();
         first.version
     }
 
@@ -136,8 +130,14 @@ impl World {
             let version = self.load();
             let worth = self.versions.iter().find(|(name, _)| *name == version);
             let worth = worth.unwrap().1;
-            if worth == Worth::Panics {
-                continue;
+            match worth {
+                Worth::Panics => continue,
+                Worth::Decayed => {
+                    let why = "dm-verity refuses data block 4";
+                    crate::entry::give_up(&self.path("esp"), &version, why).unwrap();
+                    continue;
+                }
+                Worth::Good | Worth::Bad => {}
             }
             self.start(&version);
             let trial = self.system.trial_of_this_boot().unwrap();
@@ -211,6 +211,15 @@ impl World {
         };
         self.system.commit(&esp, &disk, &change)?;
         Ok(version)
+    }
+
+    /// The slot of a version decays.
+    fn spoil(&mut self, version: &str) {
+        for (name, worth) in &mut self.versions {
+            if name == version {
+                *worth = Worth::Decayed;
+            }
+        }
     }
 
     fn last(&self) -> Happened {
@@ -334,8 +343,68 @@ fn nothing_is_replaced_while_the_version_that_runs_is_on_trial() {
     assert_eq!(world.settle(), "500");
 }
 
+#[test]
+fn a_version_whose_slot_decays_is_left_also_when_it_was_good_long_ago() {
+    for newer in [true, false] {
+        let mut world = World::new();
+        let version = world.install(Worth::Good, newer).unwrap();
+        assert_eq!(world.settle(), version);
+        world.spoil(&version);
+        assert_eq!(world.settle(), "500");
+        let last = world.last();
+        assert_eq!(
+            (last.what.as_str(), last.from.as_str(), last.to.as_str()),
+            ("went back", version.as_str(), "500")
+        );
+        assert!(last.why.unwrap().contains("data block 4"));
+        let told = world.system.history().unwrap().len();
+        assert_eq!(world.settle(), "500");
+        assert_eq!(world.system.history().unwrap().len(), told);
+    }
+}
+
+#[test]
+fn a_new_version_whose_slot_has_decayed_is_left_at_its_first_start() {
+    let mut world = World::new();
+    let version = world.install(Worth::Decayed, true).unwrap();
+    assert_eq!(world.settle(), "500");
+    let last = world.last();
+    assert_eq!((last.what.as_str(), last.from), ("went back", version));
+    assert!(last.why.unwrap().contains("data block 4"));
+    assert_eq!(world.system.history().unwrap().len(), 1);
+}
+
+#[test]
+fn kexec_starts_what_the_boot_loader_would_and_counts_as_it_does() {
+    let mut world = World::new();
+    let version = world.install(Worth::Good, true).unwrap();
+    let prepared = world.system.prepare_kexec().unwrap();
+    assert_eq!(prepared.version, version);
+    let line = fs::read_to_string(world.path("kexec/next/cmdline")).unwrap();
+    let slot = slot_guid(&version);
+    assert_eq!(
+        line,
+        format!("keelson.slot=PARTUUID={slot} keelson.kexec=keelson_{version}+2-1.efi\n")
+    );
+    assert_eq!(fs::read(world.path("kexec/next/linux")).unwrap(), b"PE\0\0");
+    assert_eq!(fs::read(world.path("kexec/next/initrd")).unwrap().len(), 4);
+    assert_eq!(world.entries()[0], format!("keelson_{version}+2-1.efi"));
+    // PID 1 could not load it: the boot loader starts it all the same.
+    assert_eq!(world.settle(), version);
+    world.system.prepare_kexec().unwrap();
+    assert_eq!(world.entries()[0], format!("keelson_{version}.efi"));
+    fs::write(world.path("lockdown"), "none [integrity] confidentiality").unwrap();
+    let error = world.system.prepare_kexec().unwrap_err();
+    assert!(error.to_string().contains("locked down"), "{error}");
+}
+
 fn wishes() -> impl Strategy<Value = Vec<Wish>> {
-    let worth = prop_oneof![Just(Worth::Good), Just(Worth::Bad), Just(Worth::Panics)];
+    let worth = prop_oneof![
+        Just(Worth::Good),
+        Just(Worth::Bad),
+        Just(Worth::Panics),
+        Just(Worth::Decayed)
+    ];
     let wish = prop_oneof![
         (worth, any::<bool>()).prop_map(|(worth, newer)| Wish::Install { worth, newer }),
         Just(Wish::Rollback),

@@ -2,12 +2,41 @@
 //! Specification, "Boot counting"; systemd's Automatic Boot Assessment).
 //!
 //! The boot loader starts the first in the order of [`Entry::cmp_as_loader`], and counts its tries down when it has a counter.
+//!
+//! - [`Entry`]: the names, and their order
+//! - [`give_up`]: has the boot loader take another version than one whose slot has decayed
+//! - [`Reason`]: why that was done, for whoever runs next
+//!
+//! The upgrade service and PID 1 share this; so it panics no more than PID 1 does.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod give_up;
+mod reason;
+
+pub use give_up::give_up;
+pub use reason::Reason;
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use uapi_version::Version;
 
+/// Where they are on the EFI system partition (Boot Loader Specification, type 2).
+pub const DIRECTORY: &str = "EFI/Linux";
 const PREFIX: &str = "keelson_";
 const SUFFIX: &str = ".efi";
 /// So often a new version is tried before the boot loader goes back.
@@ -87,6 +116,18 @@ impl Entry {
             version: version.to_owned(),
             tries,
         })
+    }
+
+    /// The name that the boot loader gives it when it starts it: one try less.
+    pub fn started(&self) -> Self {
+        let tries = self.tries.map(|tries| Tries {
+            left: tries.left.saturating_sub(1),
+            done: tries.done.saturating_add(1),
+        });
+        Entry {
+            tries,
+            ..self.clone()
+        }
     }
 
     /// Whether the boot loader has given it up.
@@ -196,6 +237,17 @@ mod tests {
             ("keelson_1+1-2.efi", "keelson_2+0.efi"),
         ] {
             assert_eq!(names(&[second, first]), first);
+        }
+    }
+
+    #[test]
+    fn each_start_takes_a_try() {
+        for (before, after) in [
+            ("keelson_1.efi", "keelson_1.efi"),
+            ("keelson_1+3.efi", "keelson_1+2-1.efi"),
+            ("keelson_1+0-3.efi", "keelson_1+0-4.efi"),
+        ] {
+            assert_eq!(Entry::parse(before).unwrap().started().to_string(), after);
         }
     }
 
