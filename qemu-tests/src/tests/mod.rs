@@ -6,10 +6,12 @@
 //! * [`broken`]: broken input
 //! * [`clouds`]: machines that a metadata service tells who they are
 //! * [`configuration`]: what a user's configuration makes of a machine
+//! * [`corruption`]: bits that change where the operating system is kept
 //! * [`docker_api`]: an unmodified client library at both engines
 //! * [`errors`]: what is unknown is an error with a position
 //! * [`independence`]: what lives on when something else ends
 //! * [`moments`]: power cuts at every moment of a machine's life
+//! * [`kexec`]: starting again without the firmware
 //! * [`networks`]: machines with cables between them
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
@@ -30,10 +32,12 @@ pub mod boot;
 pub mod broken;
 pub mod clouds;
 pub mod configuration;
+pub mod corruption;
 pub mod docker_api;
 pub mod errors;
 pub mod independence;
 pub mod moments;
+pub mod kexec;
 pub mod networks;
 pub mod power;
 pub mod power_cut;
@@ -93,6 +97,12 @@ pub fn all() -> Vec<Test> {
             a_state_partition_full_of_noise_is_named_on_the_console_and_left_alone
             one_flipped_bit_in_the_os_slot_is_refused_with_a_message
             a_service_with_an_unknown_image_is_named_on_the_console_and_the_others_run;
+        corruption:
+            one_flipped_bit_in_each_part_has_the_verdict_that_the_table_says
+            a_version_whose_slot_decays_is_left_for_the_other_one
+            a_version_that_decays_while_it_runs_is_left_in_order_for_the_other_one;
+        kexec:
+            a_machine_starts_again_without_its_firmware_and_is_there_sooner;
         clouds:
             a_machine_in_a_cloud_is_who_the_metadata_service_says_and_stays_so_without_it
             a_machine_is_who_its_hypervisor_says
