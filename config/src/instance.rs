@@ -48,6 +48,8 @@ pub const NETWORK_FILE: &str = "network/config.json";
 pub const REGISTRIES_FILE: &str = "registries.yml";
 /// Where releases of the operating system come from.
 pub const UPGRADE_FILE: &str = "upgrade/settings.json";
+/// What is installed on which disk without anybody being asked.
+pub const INSTALL_FILE: &str = "install/settings.json";
 /// A proxy for the system engine's pulls: variables, one a line.
 pub const PROXY_FILE: &str = "proxy.env";
 /// Directory of what the time service reads beside what DHCP says (chrony.conf(5), `sourcedir`).

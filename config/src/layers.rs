@@ -13,7 +13,7 @@ use crate::yaml::merge::{MERGE_KEYS, Mergers, overlay};
 use crate::yaml::{self, Key, Node, Scalar, Value};
 
 /// Words of the kernel command line that are PID 1's, below `keelson.`.
-const OF_PID_1: [&str; 7] = [
+const OF_PID_1: [&str; 8] = [
     "slot",
     "roothash",
     "hashoffset",
@@ -21,6 +21,7 @@ const OF_PID_1: [&str; 7] = [
     "kexec",
     "state",
     "rescue",
+    "reset",
 ];
 
 /// All that a configuration is made of. Documents have the names that people know them by.

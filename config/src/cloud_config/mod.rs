@@ -14,6 +14,7 @@
 //! - [`rsyslog`] for servers that the log is sent to, as a service
 //! - [`kernel`] for kernel modules and parameters, as services
 //! - [`storage`] for disks, file systems, swap and mounts, as a service
+//! - [`install`] for installation on a disk, as a service
 //! - [`finish`] for what happens at the end
 //! - [`services`] for `keelson` and `rancher`
 //! - [`keys`] says which top-level keys are applied
@@ -24,6 +25,7 @@ mod files;
 mod finish;
 mod groups;
 mod imported_keys;
+pub mod install;
 mod kernel;
 mod keys;
 mod passwords;
@@ -106,6 +108,8 @@ pub struct CloudConfig {
     pub ssh: Ssh,
     /// Disks, file systems, swap and mounts.
     pub storage: storage::Plan,
+    /// `keelson.install`.
+    pub install: Option<install::Install>,
     /// `keelson.network` or `rancher.network`.
     pub network: Option<Network>,
     /// `keelson.firewall`.
@@ -263,6 +267,9 @@ impl CloudConfig {
         let log_remotes = rsyslog::parse(&top, diagnostics);
         let own = [config.storage.service(), rsyslog::service(&log_remotes)];
         config.services.files.extend(own.into_iter().flatten());
+        config.install = install::parse(&top, diagnostics);
+        let install = config.install.as_ref().map(install::Install::service);
+        config.services.files.extend(install);
         config.ssh = ssh::parse(&top, diagnostics);
         config.finish = finish::parse(&top, diagnostics);
         // Which data sources are asked was decided before; what is wrong with the lists is said here.

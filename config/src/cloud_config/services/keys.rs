@@ -1,7 +1,9 @@
 //! What may stand below `keelson` and `rancher`.
 
 use super::rancher;
-use crate::cloud_config::{proxy, rancher_docker, registries, rsyslog, ssh, storage, upgrade};
+use crate::cloud_config::{
+    install, proxy, rancher_docker, registries, rsyslog, ssh, storage, upgrade,
+};
 use crate::yaml::{Shape, Table};
 
 /// `keelson`
@@ -64,6 +66,11 @@ pub(in crate::cloud_config) static KEELSON: Table = Table::new(
             "upgrade",
             Shape::Table(&upgrade::UPGRADE),
             "Where releases of the operating system come from",
+        ),
+        (
+            "install",
+            Shape::Table(&install::INSTALL),
+            "Installs the system on a disk, without asking",
         ),
     ],
 );

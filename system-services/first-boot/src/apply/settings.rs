@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use keelson_config::cloud_config::Ntp;
+use keelson_config::cloud_config::{Ntp, install::Install};
 use keelson_config::instance::{
-    CERTIFICATES_DIRECTORY, FILES_DIRECTORY, NETWORK_FILE, PROXY_FILE, REGISTRIES_FILE,
-    TIME_DIRECTORY, UPGRADE_FILE,
+    CERTIFICATES_DIRECTORY, FILES_DIRECTORY, INSTALL_FILE, NETWORK_FILE, PROXY_FILE,
+    REGISTRIES_FILE, TIME_DIRECTORY, UPGRADE_FILE,
 };
 use keelson_config::network::Network;
 use keelson_sys::durable::Access;
@@ -47,6 +47,10 @@ pub(super) fn apply(context: &Context<'_>, wanted: &Wanted, is_new: bool, report
         (PROXY_FILE, Some(variables).filter(|text| !text.is_empty())),
         (REGISTRIES_FILE, system.registries.for_engine()),
         (UPGRADE_FILE, system.upgrade.for_service()),
+        (
+            INSTALL_FILE,
+            wanted.config.install.as_ref().map(Install::settings),
+        ),
     ] {
         let content = content.as_deref().map(str::as_bytes);
         replace(
