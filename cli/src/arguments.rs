@@ -49,6 +49,8 @@ pub(crate) enum Top {
     /// The operating system: its versions on the disk, and those that there are.
     #[command(subcommand)]
     Os(Os),
+    /// Puts the running system onto another disk; without --disk it shows the disks.
+    Install(Install),
     /// What runs, what failed and why, how long each service took to start.
     Status,
     /// Where the time of this boot went.
@@ -205,6 +207,38 @@ pub(crate) enum Os {
     },
     /// What happened: from what to what, when, and why.
     History,
+    /// Back to how the machine was delivered: all that is kept on it is lost at the next start. The operating system stays.
+    Reset {
+        /// Asks no question.
+        #[arg(long)]
+        yes: bool,
+        /// Takes the wish back.
+        #[arg(long, conflicts_with_all = ["yes", "reboot"])]
+        cancel: bool,
+        /// Starts the machine again at once.
+        #[arg(long)]
+        reboot: bool,
+    },
+}
+
+/// `keelson install`.
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// The disk: all that is on it is lost.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) disk: Option<PathBuf>,
+    /// The new system's configuration: a cloud-config.
+    #[arg(long, value_name = "FILE|URL")]
+    pub(crate) config: Option<String>,
+    /// Further words for the new system's kernel.
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    pub(crate) append: Option<String>,
+    /// As this machine's configuration says (keelson.install).
+    #[arg(long, conflicts_with_all = ["disk", "config", "append"])]
+    pub(crate) config_disk: bool,
+    /// Asks no question.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Where releases come from.
@@ -349,6 +383,8 @@ pub(crate) enum Command {
     Network(Network),
     /// About the operating system.
     Os(Os),
+    /// About another disk.
+    Install(Install),
     /// About the image of a service: its name, and what is done.
     Image(&'static str, OtherImage),
     /// `status`
@@ -373,6 +409,7 @@ impl From<Top> for Command {
             Top::Config(command) => Command::Config(command),
             Top::Network(command) => Command::Network(command),
             Top::Os(command) => Command::Os(command),
+            Top::Install(command) => Command::Install(command),
             Top::Status => Command::Status,
             Top::Boot { svg } => Command::Boot { svg },
             Top::Reboot { kexec: false } => Command::Power(Action::Reboot),

@@ -8,6 +8,7 @@
 //! - [`config`]: the machine's configuration
 //! - [`network`]: links and addresses
 //! - [`os`]: versions of the operating system
+//! - [`install`]: the system onto another disk
 //! - [`status`]: the whole system at a glance
 //! - [`boot`]: the time line, as bars or as an SVG picture
 //! - [`power`]: `reboot`, `poweroff`, `halt`, also under their classic names
@@ -20,6 +21,7 @@ mod boot;
 mod client;
 mod config;
 mod failure;
+mod install;
 mod network;
 mod os;
 mod output;
@@ -75,6 +77,7 @@ fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
         Command::Config(command) => config::run(command, output),
         Command::Network(command) => network::run(command, output),
         Command::Os(command) => os::run(command, output),
+        Command::Install(command) => install::run(command, output),
         Command::Status => status::run(output),
         Command::Boot { svg } => boot::run(svg, output),
         Command::Power(action) => power::run(action, output),

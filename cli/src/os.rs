@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use keelson_upgrade::protocol::{
-    Answer, Happened, Offer, Prepared, Progress, Request, SOCKET, Status, Upgraded,
+    Answer, Happened, Offer, Prepared, Progress, Request, Reset, SOCKET, Status, Upgraded,
 };
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -67,6 +68,48 @@ pub(crate) fn run(command: Os, output: &mut Output<'_>) -> Result<(), Failure> {
             show(output, &value, &text)?;
             finish(reboot, kexec)
         }
+        Os::Reset {
+            yes,
+            cancel,
+            reboot,
+        } => reset(yes, cancel, reboot, output),
+    }
+}
+
+fn reset(yes: bool, cancel: bool, reboot: bool, output: &mut Output<'_>) -> Result<(), Failure> {
+    if !yes && !cancel {
+        let question = "All that is kept on this machine will be lost at its next start: users, containers, volumes, images, logs, \
+             configuration. The operating system stays as it is.";
+        confirm(question)?;
+    }
+    let (value, reset): (_, Reset) = ask(Request::Reset { cancel })?;
+    let device = reset.device.display();
+    let text = match (reset.pending, reboot) {
+        (true, true) => format!("{device} is made anew, starting now.\n"),
+        (true, false) => format!(
+            "{device} is made anew at the next start: `keelson reboot`. `keelson os reset --cancel` takes that back.\n"
+        ),
+        (false, _) => format!("{device} stays as it is.\n"),
+    };
+    show(output, &value, &text)?;
+    finish(reboot, false)
+}
+
+/// Has somebody say yes before something is lost; any other answer, or none, is no.
+pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
+    let mut error = io::stderr();
+    let asked = write!(error, "{question}\nGo on? Type yes: ").and_then(|()| error.flush());
+    asked.map_err(Failure::Output)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| {
+        Failure::Failed(format!("read the answer: {error}; nothing was changed"))
+    })?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        "" => Err(Failure::Failed(
+            "nobody said yes, nothing was changed (--yes asks no question)".to_owned(),
+        )),
+        _ => Err(Failure::Failed("nothing was changed".to_owned())),
     }
 }
 
@@ -83,7 +126,8 @@ pub(crate) fn prepare_kexec() -> Result<(), Failure> {
     ask(Request::Kexec {}).map(|(_, Prepared { .. })| ())
 }
 
-fn show(output: &mut Output<'_>, value: &Value, text: &str) -> Result<(), Failure> {
+/// Shows an answer, to programs or to people.
+pub(crate) fn show(output: &mut Output<'_>, value: &Value, text: &str) -> Result<(), Failure> {
     match output.json {
         true => output.value(value),
         false => output.text(text),
@@ -109,7 +153,17 @@ fn ask_at(
     request: &Request,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Value, Failure> {
-    let reach = |error| Failure::unreachable(UPGRADE, error);
+    exchange(UPGRADE, socket, request, progress)
+}
+
+/// Sends one request to the service `name`, and hears its answers.
+pub(crate) fn exchange(
+    name: &'static str,
+    socket: &Path,
+    request: &impl Serialize,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Value, Failure> {
+    let reach = |error| Failure::unreachable(name, error);
     let mut stream = UnixStream::connect(socket).map_err(reach)?;
     let mut line = serde_json::to_vec(request)
         .map_err(|error| Failure::Failed(format!("write a request: {error}")))?;
@@ -122,7 +176,7 @@ fn ask_at(
             Ok(Answer::Done(value)) => return Ok(value),
             Ok(Answer::Error(error)) => return Err(Failure::Failed(error)),
             Err(error) => {
-                let message = format!("read the answer of the upgrade service: {error}");
+                let message = format!("read the answer of {name}: {error}");
                 return Err(Failure::Failed(message));
             }
         }
@@ -132,12 +186,13 @@ fn ask_at(
 
 /// One line on standard error that says how far it is, when that is a terminal.
 #[derive(Default)]
-struct Bar {
+pub(crate) struct Bar {
     shown: bool,
 }
 
 impl Bar {
-    fn show(&mut self, progress: &Progress) {
+    /// Shows how far it is.
+    pub(crate) fn show(&mut self, progress: &Progress) {
         let mut error = io::stderr();
         if !error.is_terminal() {
             return;
@@ -154,7 +209,8 @@ impl Bar {
         let _ = write!(error, "\r\x1b[K{}{percent}", progress.step);
     }
 
-    fn clear(&mut self) {
+    /// Takes the line away.
+    pub(crate) fn clear(&mut self) {
         if self.shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -31,6 +31,9 @@ mod progress;
 mod recipe;
 mod reproducible;
 mod root;
+#[path = "../../upgrade/src/state_partition.rs"]
+#[allow(unreachable_pub, dead_code)]
+mod state_partition;
 mod step;
 mod vm;
 mod workspace;

@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) kexec: Option<String>,
     /// `keelson.state=ram|off|PARTLABEL=...|/dev/...`
     pub(crate) state: State,
+    /// `keelson.reset=1`: the state partition is made anew
+    pub(crate) reset: bool,
     /// `keelson.rescue=1`
     pub(crate) rescue: bool,
     /// `keelson.hostname=NAME`
@@ -71,6 +73,7 @@ impl Options {
             version: None,
             kexec: None,
             state: State::PartLabel(STATE_LABEL.to_owned()),
+            reset: false,
             rescue: false,
             hostname: None,
             module_parameters: Vec::new(),
@@ -147,6 +150,10 @@ impl Options {
                 }
                 None => false,
             },
+            "reset" => {
+                self.reset = value == "1";
+                matches!(value, "0" | "1")
+            }
             "rescue" => {
                 self.rescue = value == "1";
                 matches!(value, "0" | "1")
@@ -270,7 +277,8 @@ mod tests {
         assert_eq!(options.hash_offset, Some(40960));
         assert_eq!(options.version.as_deref(), Some("1.2"));
         assert_eq!(options.state, State::PartLabel("KEELSON_STATE".into()));
-        assert!(!options.rescue);
+        assert!(!options.rescue && !options.reset);
+        assert!(Options::parse("quiet keelson.reset=1").reset);
         assert_eq!(options.complaints, Vec::<String>::new());
     }
 
@@ -287,6 +295,7 @@ mod tests {
             "keelson.state=",
             "keelson.state=PARTLABEL=",
             "keelson.rescue=yes",
+            "keelson.reset",
             "keelson.hostname=-a",
         ] {
             assert_eq!(

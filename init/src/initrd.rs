@@ -86,7 +86,8 @@ fn stage(start_us: u64) -> Result<Infallible> {
                 modules.wait_for_all();
             }
         }
-        state::mount(&options.state, &found.disk, root, &root.join("state"))
+        let target = root.join("state");
+        state::mount(&options.state, options.reset, &found.disk, root, &target)
     })?;
     modules.stop(&mut timeline);
     files::make_directory("/run/keelson/boot")?;

@@ -34,6 +34,9 @@ mod kmsg;
 mod rescue;
 mod root;
 mod shutdown;
+#[path = "../../upgrade/src/state_partition.rs"]
+#[allow(unreachable_pub)]
+mod state_partition;
 mod storage;
 mod supervisor;
 mod timeline;

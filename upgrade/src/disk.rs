@@ -5,12 +5,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::state_partition::{self, RESET_ATTRIBUTE};
 use anyhow::{Context as _, Result, bail, ensure};
-use gptman::GPT;
+use gptman::{GPT, GPTPartitionEntry};
 use uuid::{Uuid, uuid};
 
-const TYPE_ESP: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
-const TYPE_ROOT_X86_64: Uuid = uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
+pub(crate) const TYPE_ESP: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+pub(crate) const TYPE_ROOT_X86_64: Uuid = uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
 
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct SystemDisk {
     pub current: Partition,
     /// The slot that the next version is written to.
     pub other: Partition,
+    /// The state partition, when it is on this disk.
+    pub state: Option<Partition>,
 }
 
 /// The slot that a kernel command line names (`keelson.slot=PARTUUID=...`), in lower case.
@@ -78,10 +81,11 @@ impl SystemDisk {
         node: PathBuf,
         (running, guid): (u32, &str),
     ) -> Result<Self> {
-        let (mut slots, mut esp) = (Vec::new(), None);
+        let (mut slots, mut esp, mut state) = (Vec::new(), None, None);
         for (number, entry) in table.iter().filter(|(_, entry)| entry.is_used()) {
             let kind = Uuid::from_bytes_le(entry.partition_type_guid);
-            if kind != TYPE_ESP && kind != TYPE_ROOT_X86_64 {
+            let is_state = entry.partition_name.as_str() == state_partition::LABEL;
+            if kind != TYPE_ESP && kind != TYPE_ROOT_X86_64 && !is_state {
                 continue;
             }
             let partition = Partition {
@@ -92,7 +96,8 @@ impl SystemDisk {
             };
             match kind {
                 TYPE_ESP => esp = esp.or(Some(partition)),
-                _ => slots.push(partition),
+                TYPE_ROOT_X86_64 => slots.push(partition),
+                _ => state = state.or(Some(partition)),
             }
         }
         let current = slots.iter().position(|slot| slot.number == running);
@@ -114,6 +119,7 @@ impl SystemDisk {
             esp,
             current,
             other: other.clone(),
+            state,
         })
     }
 
@@ -132,10 +138,54 @@ impl SystemDisk {
             .with_context(naming)?;
         rename(&disk, self.other.number, guid).with_context(naming)
     }
+
+    /// Notes in the partition table that the next boot makes the state partition anew, or that it does not. PID 1 takes the note away when the
+    /// new file system is complete.
+    ///
+    /// # Errors
+    /// It is not on this disk, or the disk cannot be read or written.
+    pub fn wish_reset(&self, wished: bool) -> Result<&Partition> {
+        let state = self
+            .state
+            .as_ref()
+            .with_context(|| format!("{} has no state partition", self.node.display()))?;
+        let noting = || format!("write the partition table of {}", self.node.display());
+        let disk = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.node)
+            .with_context(noting)?;
+        change(&disk, state.number, &mut |entry| match wished {
+            true => entry.attribute_bits |= RESET_ATTRIBUTE,
+            false => entry.attribute_bits &= !RESET_ATTRIBUTE,
+        })
+        .with_context(noting)?;
+        Ok(state)
+    }
+}
+
+/// The EFI system partition on the disk that the root is on, be it installed or a medium that is live.
+///
+/// # Errors
+/// The root is not on a partition of a disk, or that disk has no EFI system partition.
+pub fn esp_beside_root(block: &Path, devices: &Path) -> Result<PathBuf> {
+    let slot = under_root(block)?;
+    let place =
+        fs::canonicalize(block.join(&slot)).with_context(|| format!("find {}", slot.display()))?;
+    let directory = place.parent().context("a partition without a disk")?;
+    let node = devices.join(directory.file_name().unwrap_or_default());
+    let reading = || format!("read the partition table of {}", node.display());
+    let mut disk = File::open(&node).with_context(reading)?;
+    let table = GPT::find_from(&mut disk).with_context(reading)?;
+    let mut entries = table.iter().filter(|(_, entry)| entry.is_used());
+    let esp = entries.find(|(_, entry)| entry.partition_type_guid == TYPE_ESP.to_bytes_le());
+    let (number, _) =
+        esp.with_context(|| format!("{} has no EFI system partition", node.display()))?;
+    Ok(devices.join(partition_name(directory, number)?))
 }
 
 /// The kernel's name for what the root's device is over.
-fn under_root(block: &Path) -> Result<PathBuf> {
+pub(crate) fn under_root(block: &Path) -> Result<PathBuf> {
     for entry in fs::read_dir(block).with_context(|| format!("read {}", block.display()))? {
         let path = entry?.path();
         let is_root =
@@ -167,11 +217,14 @@ fn partition_name(disk: &Path, number: u32) -> Result<PathBuf> {
 }
 
 fn rename(disk: &File, number: u32, guid: Uuid) -> Result<()> {
-    let mut plan = Plan {
-        disk,
-        place: 0,
-        writes: Vec::new(),
-    };
+    change(disk, number, &mut |entry| {
+        entry.unique_partition_guid = guid.to_bytes_le();
+    })
+}
+
+/// Changes an entry of the partition table, durably.
+fn change(disk: &File, number: u32, to: &mut dyn FnMut(&mut GPTPartitionEntry)) -> Result<()> {
+    let mut plan = Plan::new(disk);
     let mut table = GPT::find_from(&mut plan)?;
     ensure!(
         table.is_primary(),
@@ -183,31 +236,52 @@ fn rename(disk: &File, number: u32, guid: Uuid) -> Result<()> {
             .any(|(other, entry)| other == number && entry.is_used()),
         "there is no partition {number}"
     );
-    if table[number].unique_partition_guid == guid.to_bytes_le() {
+    let before = table[number].clone();
+    to(&mut table[number]);
+    let (was, is) = (&before, &table[number]);
+    if was.unique_partition_guid == is.unique_partition_guid
+        && was.attribute_bits == is.attribute_bits
+    {
         return Ok(());
     }
-    table[number].unique_partition_guid = guid.to_bytes_le();
     table.write_into(&mut plan)?;
-    // The backup first, and then the table that counts: at any time one of them is whole.
-    let middle = table.header.first_usable_lba * table.sector_size;
-    let (primary, backup): (Vec<_>, Vec<_>) = plan
-        .writes
-        .into_iter()
-        .partition(|(offset, _)| *offset < middle);
-    for writes in [backup, primary] {
-        for (offset, bytes) in writes {
-            disk.write_all_at(&bytes, offset)?;
-        }
-        disk.sync_all()?;
-    }
-    Ok(())
+    plan.carry_out(table.header.first_usable_lba * table.sector_size)
 }
 
 /// A disk that is read, and what would be written to it.
-struct Plan<'d> {
+pub(crate) struct Plan<'d> {
     disk: &'d File,
     place: u64,
     writes: Vec<(u64, Vec<u8>)>,
+}
+
+impl<'d> Plan<'d> {
+    /// Nothing is written yet.
+    pub(crate) fn new(disk: &'d File) -> Self {
+        Plan {
+            disk,
+            place: 0,
+            writes: Vec::new(),
+        }
+    }
+
+    /// Writes it, durably: first what lies behind `middle`, the backup, and then the table that counts: at any time one of them is whole.
+    ///
+    /// # Errors
+    /// The disk cannot be written.
+    pub(crate) fn carry_out(self, middle: u64) -> Result<()> {
+        let (primary, backup): (Vec<_>, Vec<_>) = self
+            .writes
+            .into_iter()
+            .partition(|(offset, _)| *offset < middle);
+        for writes in [backup, primary] {
+            for (offset, bytes) in writes {
+                self.disk.write_all_at(&bytes, offset)?;
+            }
+            self.disk.sync_all()?;
+        }
+        Ok(())
+    }
 }
 
 impl Read for Plan<'_> {
@@ -250,7 +324,6 @@ impl Seek for Plan<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use gptman::GPTPartitionEntry;
     use std::os::unix::fs::symlink;
 
     const A: Uuid = uuid!("aaaaaaaa-0000-0000-0000-000000000001");

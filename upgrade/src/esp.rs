@@ -36,14 +36,29 @@ impl Esp {
         })
     }
 
-    /// One that is a directory.
-    #[cfg(test)]
-    pub(crate) fn directory(root: &Path) -> Self {
-        fs::create_dir_all(root.join(DIRECTORY)).unwrap();
+    /// One that is a directory already, like that of a live system.
+    pub fn of_directory(root: &Path) -> Self {
         Esp {
             root: root.to_owned(),
             mounted: false,
         }
+    }
+
+    /// An empty one that is a directory.
+    #[cfg(test)]
+    pub(crate) fn directory(root: &Path) -> Self {
+        fs::create_dir_all(root.join(DIRECTORY)).unwrap();
+        Esp::of_directory(root)
+    }
+
+    /// Where its files are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The image of an entry.
+    pub fn image(&self, entry: &Entry) -> PathBuf {
+        self.path(&entry.to_string())
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -4,6 +4,7 @@
 //!
 //! - [`entry`]: names of boot entries, and their order; a crate of its own, which PID 1 shares
 //! - [`release`]: what is signed, and by whom
+//! - [`state_partition`]: what the state partition is, for all who make one
 //! - [`uki`]: what a unified kernel image says
 //! - [`protocol`]: what the service is asked, and answers
 //! - [`settings`]: what the configuration says
@@ -20,6 +21,7 @@
 //! - [`health`]: whether this boot is good
 //! - [`checks`]: whether it is for those who use it
 //! - [`system`]: all of it put together: upgrade, rollback, the verdict on a boot
+//! - [`install`]: onto another disk
 //! - `socket`: requests
 
 pub mod assembly;
@@ -27,6 +29,7 @@ pub mod checks;
 pub mod disk;
 pub mod esp;
 pub mod health;
+pub mod install;
 pub mod journal;
 pub mod policy;
 pub mod protocol;
@@ -35,6 +38,7 @@ pub mod settings;
 pub mod slot;
 pub mod socket;
 pub mod source;
+pub mod state_partition;
 pub mod system;
 pub mod uki;
 

@@ -42,6 +42,12 @@ pub enum Request {
     Rollback {},
     /// [`Prepared`]: what is started next is laid out for a restart without the firmware
     Kexec {},
+    /// [`Reset`]: the next boot makes the state partition anew, or does not after all
+    Reset {
+        /// Not after all.
+        #[serde(default)]
+        cancel: bool,
+    },
 }
 
 /// A line of an answer.
@@ -147,6 +153,15 @@ pub struct Upgraded {
 pub struct Prepared {
     /// The version.
     pub version: String,
+}
+
+/// What the next boot does with the state partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// Its device.
+    pub device: std::path::PathBuf,
+    /// It is made anew.
+    pub pending: bool,
 }
 
 /// An entry of the history.

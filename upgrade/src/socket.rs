@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::journal::Restart;
 use crate::protocol::{Answer, Progress, Request};
@@ -62,17 +63,31 @@ pub fn run(listener: &UnixListener, system: &Arc<System>) -> ! {
 }
 
 fn serve(client: UnixStream, system: &System) -> io::Result<()> {
+    exchange(&client, REQUEST_MAX_BYTES, |request, progress| {
+        answer(system, request, progress)
+    })
+}
+
+/// Reads one request, and sends what `answer` tells and gives.
+///
+/// # Errors
+/// The client says nothing, or does not read.
+pub fn exchange<R: DeserializeOwned>(
+    client: &UnixStream,
+    limit_bytes: u64,
+    answer: impl FnOnce(R, &mut dyn FnMut(Progress) -> Result<()>) -> Result<serde_json::Value>,
+) -> io::Result<()> {
     client.set_read_timeout(Some(CLIENT_TIMEOUT))?;
     client.set_write_timeout(Some(CLIENT_TIMEOUT))?;
     let mut line = String::new();
-    BufReader::new((&client).take(REQUEST_MAX_BYTES)).read_line(&mut line)?;
-    let answer = match serde_json::from_str::<Request>(&line) {
+    BufReader::new(client.take(limit_bytes)).read_line(&mut line)?;
+    let answer = match serde_json::from_str::<R>(&line) {
         Err(error) => Answer::Error(format!("bad request: {error}")),
         Ok(request) => {
             let mut progress = |progress: Progress| -> Result<()> {
-                Ok(send(&client, &Answer::Progress(progress))?)
+                Ok(send(client, &Answer::Progress(progress))?)
             };
-            match answer(system, request, &mut progress) {
+            match answer(request, &mut progress) {
                 Ok(value) => Answer::Done(value),
                 Err(error) => {
                     eprintln!("<4>{error:#}");
@@ -81,7 +96,7 @@ fn serve(client: UnixStream, system: &System) -> io::Result<()> {
             }
         }
     };
-    send(&client, &answer)
+    send(client, &answer)
 }
 
 fn answer(
@@ -108,6 +123,7 @@ fn answer(
         }
         Request::Rollback {} => json(&system.rollback()?),
         Request::Kexec {} => json(&system.prepare_kexec()?),
+        Request::Reset { cancel } => json(&system.reset(!cancel)?),
     }
 }
 

@@ -64,6 +64,24 @@ fn name_of(section: &[u8]) -> &[u8] {
         .unwrap_or_default()
 }
 
+/// Whether the program has a signature (PE/COFF specification, section 3.4.3: the certificate table of the data directories).
+///
+/// # Errors
+/// The file is no such program.
+pub fn is_signed(file: &mut (impl Read + Seek)) -> Result<bool> {
+    /// Where the table's size stands behind the file header, in PE32+.
+    const CERTIFICATES: u64 = 24 + 112 + 4 * 8 + 4;
+    let mut dos = [0; 64];
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut dos).context("it is too short")?;
+    ensure!(dos.starts_with(b"MZ"), "it is no program for UEFI");
+    let place = u32_at(&dos, 60).unwrap_or_default();
+    file.seek(SeekFrom::Start(u64::from(place) + CERTIFICATES))?;
+    let mut size = [0; 4];
+    file.read_exact(&mut size).context("it is cut off")?;
+    Ok(u32::from_le_bytes(size) > 0)
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let field = bytes.get(at..)?.first_chunk()?;
     Some(u16::from_le_bytes(*field))

@@ -97,7 +97,7 @@ impl<'a> Source<'a> {
 }
 
 /// wget fetches it, and says what is wrong: it is in the console anyway.
-fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
     let mut wget = Command::new("wget");
     wget.args([
         "--no-verbose",

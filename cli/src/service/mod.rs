@@ -12,6 +12,8 @@ mod logs;
 mod privileges;
 pub(crate) mod switch;
 
+pub(crate) use files::fetch;
+
 use keelson_engine::api::{Service, State};
 
 use crate::arguments::Service as Command;

@@ -33,6 +33,7 @@ const CODE: &[&str] = &[
     include_str!("gpt.rs"),
     include_str!("sign.rs"),
     include_str!("state.rs"),
+    include_str!("../../../upgrade/src/state_partition.rs"),
     include_str!("uki.rs"),
 ];
 

@@ -18,6 +18,13 @@ use crate::workspace::Workspace;
 /// Name of the boot loader in the folder of [`unpack_boot_files`].
 pub(super) const LOADER: &str = "boot_loader";
 
+/// The profile of an ordinary boot, and that which the boot loader's menu has beside it (UAPI.5, "Multi-profile UKIs"). Both are in one
+/// file, and so signed together.
+const PROFILES: [&str; 2] = ["ID=main\n", "ID=reset\nTITLE=factory reset\n"];
+
+/// What the second profile adds to the command line: PID 1 makes the state partition anew.
+const RESET: &str = "keelson.reset=1";
+
 /// Unpacks boot loader and stub below `to`.
 ///
 /// # Errors
@@ -66,10 +73,23 @@ pub(crate) fn make(
     let (line, release) = (boot.join("cmdline"), boot.join("os-release"));
     files::write_durably(&line, command_line.as_bytes())?;
     files::write_durably(&release, os_release(parts.version).as_bytes())?;
-    let mut ukify = Command::new("ukify");
-    ukify
-        .env("SOURCE_DATE_EPOCH", workspace.epoch_seconds.to_string())
-        .arg("build");
+    let [main, reset] = PROFILES;
+    let second = to.with_extension("profile");
+    let ukify = || {
+        let mut ukify = Command::new("ukify");
+        ukify
+            .env("SOURCE_DATE_EPOCH", workspace.epoch_seconds.to_string())
+            .arg("build");
+        ukify
+    };
+    let mut profile = ukify();
+    profile.arg(format!("--profile={reset}"));
+    profile.arg(format!("--cmdline={command_line} {RESET}"));
+    profile.arg(format!("--output={}", second.display()));
+    command::run(&mut profile).context("making the profile of the factory reset")?;
+    let mut ukify = ukify();
+    ukify.arg(format!("--profile={main}"));
+    ukify.arg(format!("--join-profile={}", second.display()));
     ukify.arg(format!("--linux={}", parts.kernel.image().display()));
     ukify.arg(format!("--initrd={}", parts.initrd.path.display()));
     ukify.arg(format!("--cmdline=@{}", line.display()));
@@ -78,5 +98,5 @@ pub(crate) fn make(
     ukify.arg(format!("--uname={}", parts.kernel.version));
     ukify.arg(format!("--output={}", to.display()));
     command::run(&mut ukify).context("making the unified kernel image")?;
-    Ok(())
+    files::remove(&second)
 }

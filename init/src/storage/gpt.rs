@@ -165,12 +165,7 @@ impl Table {
             return Ok(None);
         }
         let mut grown = self.clone();
-        let entry = usize::try_from(number)?
-            .checked_sub(1)
-            .and_then(|index| index.checked_mul(ENTRY_BYTES));
-        let at = entry
-            .and_then(|at| at.checked_add(40))
-            .context("an absurd partition number")?;
+        let at = Self::field(number, 40).context("an absurd partition number")?;
         put(&mut grown.entries, at, &last_lba.to_le_bytes());
         put(
             &mut grown.header,
@@ -183,6 +178,40 @@ impl Table {
             first_lba: partition.first_lba,
             last_lba,
         }))
+    }
+
+    /// The attributes of a partition (UEFI 2.10, table 5-8).
+    pub(crate) fn attributes(&self, number: u32) -> Option<u64> {
+        u64_at(&self.entries, Self::field(number, 48)?)
+    }
+
+    /// Plans to give a partition other attributes: the backup table, then the primary one. After each write the disk must be flushed:
+    /// whenever the power fails, one of the two tables is whole.
+    pub(crate) fn plan_attributes(
+        &self,
+        disk_bytes: u64,
+        number: u32,
+        attributes: u64,
+    ) -> Result<[Write; 2]> {
+        let disk_last = (disk_bytes / SECTOR_BYTES)
+            .checked_sub(1)
+            .context("a disk without sectors")?;
+        let backup_entries = disk_last
+            .checked_sub(ENTRY_SECTORS)
+            .context("a disk too small for a GPT")?;
+        let at = Self::field(number, 48).context("an absurd partition number")?;
+        let mut changed = self.clone();
+        put(&mut changed.entries, at, &attributes.to_le_bytes());
+        Ok([
+            changed.backup(disk_last, backup_entries),
+            changed.primary(disk_last),
+        ])
+    }
+
+    /// Where a field of a partition's entry is.
+    fn field(number: u32, offset: usize) -> Option<usize> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        index.checked_mul(ENTRY_BYTES)?.checked_add(offset)
     }
 
     /// The write that restores a damaged primary table from this one.

@@ -1,9 +1,10 @@
 //! The state partition: found, grown to the end of its disk, checked when it asks for it, mounted. When it cannot
-//! be used state is kept in memory; a partition is never formatted here.
+//! be used state is kept in memory; a partition is never formatted, unless somebody wishes a factory reset ([`reset`]).
 
 use super::ext4::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
 use super::gpt::{SECTOR_BYTES, Write};
 use super::partition::{self, Device};
+use super::reset;
 use crate::cmdline::State;
 use crate::kmsg;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -51,15 +52,16 @@ impl Outcome {
     }
 }
 
-/// Mounts the state partition at `target`, or memory when that cannot be; says so on the console.
+/// Mounts the state partition at `target`, or memory when that cannot be; says so on the console. With `reset` it is made anew.
 pub(crate) fn mount(
     wanted: &State,
+    reset: bool,
     slot_disk: &str,
     root: &Path,
     target: &Path,
 ) -> Result<Outcome> {
     let outcome = match find(wanted, slot_disk) {
-        Ok(device) => match open(&device, root, target) {
+        Ok(device) => match open(&device, reset, root, target) {
             Ok(()) => Outcome::Persistent(device.node()),
             Err(error) => Outcome::Memory(format!(
                 "the state partition {} cannot be used: {error:#}",
@@ -120,8 +122,9 @@ fn choose(wanted: &State, slot_disk: &str, devices: Vec<Device>) -> Result<Devic
     }
 }
 
-fn open(device: &Device, root: &Path, target: &Path) -> Result<()> {
+fn open(device: &Device, reset: bool, root: &Path, target: &Path) -> Result<()> {
     ensure!(!device.read_only, "it cannot be written");
+    reset::if_wished(device, reset, root).context("factory reset")?;
     let node = device.node();
     let file = File::open(&node).context("open it")?;
     let superblock = read_superblock(&file)?;

@@ -3,11 +3,13 @@
 //! - [`upgrade`]: another version into the other slot
 //! - [`kexec`]: starting again without the firmware
 //! - [`rollback`]: back to what is there
+//! - [`reset`]: the state partition made anew
 //! - [`trial`]: the verdict on this boot
 //! - [`policy`]: what is done without being asked
 
-mod policy;
 mod kexec;
+mod policy;
+mod reset;
 mod rollback;
 mod trial;
 mod upgrade;

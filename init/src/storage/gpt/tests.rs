@@ -159,3 +159,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn attributes_are_changed_and_a_power_cut_between_the_writes_leaves_one_table() {
+    let mut file = disk();
+    let table = Table::read(&file, size(&file)).unwrap();
+    assert_eq!(table.attributes(4), Some(4));
+    let [backup, primary] = table.plan_attributes(size(&file), 4, 4 | 1 << 56).unwrap();
+    apply(&file, &backup);
+    let between = Table::read(&file, size(&file)).unwrap();
+    assert_eq!((between.attributes(4), between.is_backup), (Some(4), false));
+    apply(&file, &primary);
+    let gpt = GPT::read_from(&mut file, SECTOR_BYTES).unwrap();
+    assert_eq!(gpt[4].attribute_bits, 4 | 1 << 56);
+    assert_eq!(
+        (gpt[1].attribute_bits, gpt[4].ending_lba),
+        (4, 5 * SECTORS_PER_MIB - 1)
+    );
+    assert_eq!(table.attributes(0), None);
+}
