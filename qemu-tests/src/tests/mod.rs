@@ -10,8 +10,9 @@
 //! * [`docker_api`]: an unmodified client library at both engines
 //! * [`errors`]: what is unknown is an error with a position
 //! * [`independence`]: what lives on when something else ends
-//! * [`moments`]: power cuts at every moment of a machine's life
+//! * [`install`]: the system onto another disk, and back to how it was delivered
 //! * [`kexec`]: starting again without the firmware
+//! * [`moments`]: power cuts at every moment of a machine's life
 //! * [`networks`]: machines with cables between them
 //! * [`power_cut`]: power cuts at random moments
 //! * [`power`]: reboot and power off
@@ -36,8 +37,9 @@ pub mod corruption;
 pub mod docker_api;
 pub mod errors;
 pub mod independence;
-pub mod moments;
+pub mod install;
 pub mod kexec;
+pub mod moments;
 pub mod networks;
 pub mod power;
 pub mod power_cut;
@@ -156,6 +158,9 @@ pub fn all() -> Vec<Test> {
             a_new_version_is_verified_started_and_judged_and_what_fails_goes_back_and_says_why;
         upgrade_policy:
             a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_owner_fails;
+        install:
+            a_running_system_is_installed_on_another_disk_which_starts_alone_and_is_reset
+            a_cloud_config_has_the_system_installed_and_the_boot_menu_resets_it;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;
