@@ -134,11 +134,7 @@ fn read(from: &str) -> Result<String, Failure> {
 
 /// Whether it is one that the new system understands; what it does not understand of it, it says there.
 fn checked(text: String, from: &str) -> Result<String, Failure> {
-    if !text
-        .lines()
-        .next()
-        .is_some_and(|line| line.trim_end() == MARK)
-    {
+    if text.lines().next().map(str::trim_end) != Some(MARK) {
         let message = format!("{from} is no cloud-config: its first line has to be {MARK}");
         return Err(Failure::Failed(message));
     }

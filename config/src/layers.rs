@@ -13,7 +13,7 @@ use crate::yaml::merge::{MERGE_KEYS, Mergers, overlay};
 use crate::yaml::{self, Key, Node, Scalar, Value};
 
 /// Words of the kernel command line that are PID 1's, below `keelson.`.
-const OF_PID_1: [&str; 8] = [
+const OF_PID_1: [&str; 10] = [
     "slot",
     "roothash",
     "hashoffset",
@@ -22,6 +22,8 @@ const OF_PID_1: [&str; 8] = [
     "state",
     "rescue",
     "reset",
+    "tries",
+    "live",
 ];
 
 /// All that a configuration is made of. Documents have the names that people know them by.

@@ -70,7 +70,7 @@ impl Message {
     }
 
     /// What is heard of a message by this user: all of it when that is the service's own; of others it may tell how the service is, and ask for nothing.
-    fn from_user(self, user: Option<u32>) -> Self {
+    fn sent_by(self, user: Option<u32>) -> Self {
         let asks =
             self.hostname.is_some() || self.power.is_some() || self.configure || self.healthy;
         if !asks || user == Some(geteuid().as_raw()) {
@@ -139,7 +139,7 @@ pub async fn hear(socket: OwnedFd, mut heard: impl FnMut(Message)) {
             return;
         };
         let datagram = buffer.get(..length).unwrap_or_default();
-        heard(Message::parse(datagram).from_user(user));
+        heard(Message::parse(datagram).sent_by(user));
     }
 }
 
@@ -211,15 +211,15 @@ mod tests {
         let own = geteuid().as_raw();
         let text = b"READY=1\nX_KEELSON_POWER=reboot\nX_KEELSON_HEALTHY=1";
         assert_eq!(
-            Message::parse(text).from_user(Some(own)),
+            Message::parse(text).sent_by(Some(own)),
             Message::parse(text)
         );
         for (user, refused) in [(Some(own + 1), own + 1), (None, u32::MAX)] {
-            let message = Message::parse(text).from_user(user);
+            let message = Message::parse(text).sent_by(user);
             assert!(message.ready && !message.healthy && message.power.is_none());
             assert_eq!(message.refused, Some(refused));
         }
-        let ready = Message::parse(b"READY=1").from_user(Some(own + 1));
+        let ready = Message::parse(b"READY=1").sent_by(Some(own + 1));
         assert_eq!(ready, Message::parse(b"READY=1"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Builds Keelson's images and boots them.
 #[derive(Debug, Parser)]
@@ -51,6 +51,40 @@ pub(crate) struct Build {
     /// The version of the operating system instead of the sources' own.
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub(crate) version: Option<String>,
+    /// The flavour of kernel and firmware: `cloud`, for virtual machines, or one of images/flavours/.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flavour: Option<String>,
+    /// The disk image in another format too; may be given more than once.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Vec<Format>,
+    /// An image for optical discs and sticks too, for UEFI and BIOS.
+    #[arg(long)]
+    pub(crate) iso: bool,
+    /// What machines are started with from the network, too.
+    #[arg(long)]
+    pub(crate) netboot: bool,
+}
+
+/// Formats of disk images beside the raw one, by the names that qemu-img has for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Format {
+    /// QEMU, Proxmox, OpenStack.
+    Qcow2,
+    /// VMware, VirtualBox.
+    Vmdk,
+    /// Hyper-V.
+    Vhdx,
+}
+
+impl Format {
+    /// qemu-img's name for it, which is also the file's extension.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
+        }
+    }
 }
 
 /// Options of `keys`.

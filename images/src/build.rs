@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::arguments::Format;
 use crate::disk;
 use crate::image::{self, Image};
 use crate::initrd;
 use crate::kernel;
 use crate::keys::Keys;
+use crate::medium;
 use crate::output;
 use crate::packages;
 use crate::programs::Programs;
@@ -32,6 +34,7 @@ struct Recipes {
     initrd: Recipe<recipe::Initrd>,
     root: Recipe<recipe::Root>,
     disk: Recipe<recipe::Disk>,
+    flavour: Option<Recipe<recipe::Flavour>>,
     services: Vec<Service>,
 }
 
@@ -55,6 +58,12 @@ pub(crate) struct Options {
     pub(crate) sign: Option<PathBuf>,
     /// Version of the operating system instead of the workspace's.
     pub(crate) version: Option<String>,
+    /// The flavour, when it is not that of the recipes.
+    pub(crate) flavour: Option<String>,
+    /// Formats of the disk image beside the raw one.
+    pub(crate) formats: Vec<Format>,
+    /// What else the system is put on.
+    pub(crate) media: medium::Wanted,
 }
 
 /// Builds everything and puts it into the workspace's output folder.
@@ -69,7 +78,8 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         .transpose()?;
     let version = options.version.as_deref().unwrap_or(VERSION);
     let folders = service_folders(&workspace.top, &options.services)?;
-    let recipes = Recipes::load(&workspace.top, &folders)?;
+    let flavour = options.flavour.as_deref().unwrap_or(recipe::USUAL);
+    let recipes = Recipes::load(&workspace.top, &folders, flavour)?;
     if options.update || !workspace.apt.join("lists.complete").exists() {
         packages::update(workspace)?;
     }
@@ -84,6 +94,12 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         &programs,
     )?;
     let services = service_definitions(folders);
+    let firmware = recipes
+        .flavour
+        .as_ref()
+        .map(|flavour| packages::exact(workspace, &flavour.content.firmware));
+    let firmware = firmware.transpose()?.unwrap_or_default();
+    packages::fetch(workspace, &firmware)?;
     let content = &recipes.root.content;
     let parts = root::Parts {
         compression: if options.quick {
@@ -99,19 +115,27 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<()> {
         services: &services,
         programs: &programs,
         packages: Vec::new(),
+        firmware: &firmware,
+        flavour,
         release_key: keys.as_ref().map(|keys| keys.release.as_str()),
         version,
     };
     let root = root::build(workspace, &recipes.root, parts)?;
     let parts = disk::Parts {
+        folder: &recipes.folder,
         kernel: &kernel,
         initrd: &initrd,
         root: &root,
         keys: keys.as_ref(),
         version,
+        flavour,
     };
     let disk = disk::build(workspace, &recipes.disk, &parts)?;
+    let mut more = medium::build(workspace, &recipes.disk, &parts, &disk, options.media)?;
+    more.extend(output::formats(workspace, &disk, &options.formats)?);
     let built = output::Built {
+        more: &more,
+        flavour,
         version,
         kernel: &kernel,
         images: &images,
@@ -137,8 +161,8 @@ fn build_images(
 }
 
 impl Recipes {
-    /// Reads all recipes of the project at `top` whose services are in `folders`.
-    fn load(top: &Path, folders: &[PathBuf]) -> Result<Self> {
+    /// Reads all recipes of the project at `top` whose services are in `folders`, as the flavour has them.
+    fn load(top: &Path, folders: &[PathBuf], flavour: &str) -> Result<Self> {
         let folder = top.join("images");
         let mut services: Vec<Service> = Vec::new();
         for service in folders {
@@ -163,14 +187,39 @@ impl Recipes {
                 });
             }
         }
-        Ok(Self {
+        let flavour = match flavour {
+            recipe::USUAL => None,
+            other => {
+                let shown = format!("images/flavours/{other}.yml");
+                let path = top.join(&shown);
+                ensure!(
+                    path.is_file(),
+                    "there is no flavour {other}: {shown} does not exist (`{}` is that of the other recipes)",
+                    recipe::USUAL
+                );
+                Some(recipe::load::<recipe::Flavour>(&path, &shown)?)
+            }
+        };
+        let mut recipes = Self {
             kernel: recipe::load(&folder.join("kernel.yml"), "images/kernel.yml")?,
             initrd: recipe::load(&folder.join("initrd.yml"), "images/initrd.yml")?,
             root: recipe::load(&folder.join("root.yml"), "images/root.yml")?,
             disk: recipe::load(&folder.join("disk.yml"), "images/disk.yml")?,
             folder,
+            flavour: None,
             services,
-        })
+        };
+        if let Some(flavour) = flavour {
+            let Self {
+                kernel,
+                initrd,
+                disk,
+                ..
+            } = &mut recipes;
+            flavour.apply(kernel, initrd, disk);
+            recipes.flavour = Some(flavour);
+        }
+        Ok(recipes)
     }
 
     /// Every program of ours that some recipe names.
@@ -233,7 +282,12 @@ mod tests {
     #[test]
     fn the_projects_own_recipes_are_valid() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let recipes = Recipes::load(top, &service_folders(top, &[]).unwrap()).unwrap();
+        let folders = service_folders(top, &[]).unwrap();
+        let metal = Recipes::load(top, &folders, "metal").unwrap();
+        assert_eq!(metal.kernel.content.package, "linux-image-amd64");
+        let error = Recipes::load(top, &folders, "wood").unwrap_err();
+        assert!(error.to_string().contains("no flavour wood"), "{error}");
+        let recipes = Recipes::load(top, &folders, recipe::USUAL).unwrap();
         assert!(
             recipes
                 .programs()

@@ -8,6 +8,7 @@
 //! - `programs.rs`: our own programs, built by cargo
 //! - `keys/`: what Secure Boot and releases are signed with
 //! - `kernel/`, `initrd/`, `root/`, `disk/`: one folder for each part of the system image
+//! - `medium/`: what starts machines without being installed on them
 //! - `output/`: the files in `out/`, manifest and bill of materials
 //! - `vm/`: boots the result in QEMU
 //! - `reproducible.rs`: two builds compared, and cleaning up
@@ -24,6 +25,7 @@ mod image;
 mod initrd;
 mod kernel;
 mod keys;
+mod medium;
 mod output;
 mod packages;
 mod programs;
@@ -77,6 +79,12 @@ fn run(arguments: Arguments) -> Result<()> {
                 services: options.services,
                 sign: options.sign,
                 version: options.version,
+                flavour: options.flavour,
+                formats: options.format,
+                media: medium::Wanted {
+                    iso: options.iso,
+                    netboot: options.netboot,
+                },
             };
             build::build(&workspace, &how)
         }

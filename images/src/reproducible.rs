@@ -20,6 +20,17 @@ const COMPARED: [&str; 7] = [
     "vmlinuz",
 ];
 
+/// The files that only some builds make. qemu-img puts the time and chance into some of them.
+const SOMETIMES: [&str; 7] = [
+    "keelson.iso",
+    "keelson.qcow2",
+    "keelson.vhdx",
+    "keelson.vmdk",
+    "netboot-cmdline",
+    "netboot-initrd",
+    "netboot.efi",
+];
+
 /// Builds twice and compares.
 ///
 /// # Errors
@@ -75,10 +86,13 @@ pub(crate) fn check(top: &Path, options: &CheckReproducible) -> Result<()> {
 /// # Errors
 /// When something cannot be removed.
 pub(crate) fn clean(top: &Path) -> Result<()> {
-    for name in COMPARED
-        .into_iter()
-        .chain(["cache", "target", "run", "check", ".published.json"])
-    {
+    for name in COMPARED.into_iter().chain(SOMETIMES).chain([
+        "cache",
+        "target",
+        "run",
+        "check",
+        ".published.json",
+    ]) {
         files::remove(&top.join("out").join(name))?;
     }
     Ok(())

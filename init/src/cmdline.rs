@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) state: State,
     /// `keelson.reset=1`: the state partition is made anew
     pub(crate) reset: bool,
+    /// `keelson.live=1`: started from a medium that is not written to
+    pub(crate) live: bool,
     /// `keelson.rescue=1`
     pub(crate) rescue: bool,
     /// `keelson.hostname=NAME`
@@ -74,12 +76,18 @@ impl Options {
             kexec: None,
             state: State::PartLabel(STATE_LABEL.to_owned()),
             reset: false,
+            live: false,
             rescue: false,
             hostname: None,
             module_parameters: Vec::new(),
             complaints: Vec::new(),
         };
-        for word in words(text) {
+        let words = words(text);
+        if words.iter().any(|word| word == "keelson.live=1") {
+            // Not on the disk of a system that is installed, unless that is asked for.
+            options.state = State::Ram;
+        }
+        for word in words {
             let (key, value) = word.split_once('=').unwrap_or((&word, ""));
             match key.strip_prefix("keelson.") {
                 Some(key) => options.ours(key, value),
@@ -152,6 +160,10 @@ impl Options {
             },
             "reset" => {
                 self.reset = value == "1";
+                matches!(value, "0" | "1")
+            }
+            "live" => {
+                self.live = value == "1";
                 matches!(value, "0" | "1")
             }
             "rescue" => {
@@ -296,6 +308,7 @@ mod tests {
             "keelson.state=PARTLABEL=",
             "keelson.rescue=yes",
             "keelson.reset",
+            "keelson.live=yes",
             "keelson.hostname=-a",
         ] {
             assert_eq!(
@@ -338,6 +351,21 @@ mod tests {
                 wanted
             );
         }
+    }
+
+    #[test]
+    fn a_live_system_keeps_its_state_in_memory_unless_told_otherwise() {
+        let options = Options::parse("quiet keelson.live=1");
+        assert!(options.live);
+        assert_eq!(options.state, State::Ram);
+        let label = State::PartLabel("mine".into());
+        for line in [
+            "keelson.live=1 keelson.state=PARTLABEL=mine",
+            "keelson.state=PARTLABEL=mine keelson.live=1",
+        ] {
+            assert_eq!(Options::parse(line).state, label);
+        }
+        assert!(!Options::parse("quiet").live);
     }
 
     #[test]

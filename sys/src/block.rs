@@ -53,6 +53,7 @@ pub struct LoopConfig {
 
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_PARTSCAN: u32 = 8;
 
 /// The size of an open block device, in bytes.
 ///
@@ -121,6 +122,21 @@ pub fn grow_ext4(mountpoint: impl AsFd, blocks: u64) -> io::Result<()> {
 /// # Errors
 /// What opening /dev/loop-control or /dev/loopN and the loop ioctls report.
 pub fn attach_loop(file: &File) -> io::Result<(PathBuf, OwnedFd)> {
+    attach(file, LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR)
+}
+
+/// The same for a file, or a device, that has a partition table: its partitions become devices, too.
+///
+/// # Errors
+/// As [`attach_loop`].
+pub fn attach_loop_with_partitions(file: &File) -> io::Result<(PathBuf, OwnedFd)> {
+    attach(
+        file,
+        LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN,
+    )
+}
+
+fn attach(file: &File, flags: u32) -> io::Result<(PathBuf, OwnedFd)> {
     let control = OpenOptions::new()
         .read(true)
         .write(true)
@@ -138,7 +154,7 @@ pub fn attach_loop(file: &File) -> io::Result<(PathBuf, OwnedFd)> {
                 .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
             block_size: 512,
             numbers: [0; 5],
-            kinds: [0, 0, 0, LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR],
+            kinds: [0, 0, 0, flags],
             names: [0; 160],
             init: [0; 2],
             reserved: [0; 8],

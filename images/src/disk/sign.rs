@@ -30,7 +30,7 @@ pub(super) fn inputs<'build>(mut step: Step<'build>, keys: &Keys) -> Result<Step
 ///
 /// # Errors
 /// When sbsign fails, or the signature is not one that `keys` allow.
-pub(super) fn sign(workspace: &Workspace, keys: &Keys, program: &Path) -> Result<()> {
+pub(crate) fn sign(workspace: &Workspace, keys: &Keys, program: &Path) -> Result<()> {
     let signing = || format!("signing {}", program.display());
     let signed = program.with_extension("signed");
     let mut sbsign = Command::new("faketime");

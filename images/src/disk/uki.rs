@@ -17,6 +17,10 @@ use crate::workspace::Workspace;
 
 /// Name of the boot loader in the folder of [`unpack_boot_files`].
 pub(super) const LOADER: &str = "boot_loader";
+/// Name of the stub of unified kernel images there.
+const STUB: &str = "boot_stub";
+/// Name of the stub of add-ons there.
+const ADDON_STUB: &str = "addon_stub";
 
 /// The profile of an ordinary boot, and that which the boot loader's menu has beside it (UAPI.5, "Multi-profile UKIs"). Both are in one
 /// file, and so signed together.
@@ -25,7 +29,7 @@ const PROFILES: [&str; 2] = ["ID=main\n", "ID=reset\nTITLE=factory reset\n"];
 /// What the second profile adds to the command line: PID 1 makes the state partition anew.
 const RESET: &str = "keelson.reset=1";
 
-/// Unpacks boot loader and stub below `to`.
+/// Unpacks boot loader and stubs below `to`.
 ///
 /// # Errors
 /// When the package does not have them.
@@ -35,27 +39,28 @@ pub(crate) fn unpack_boot_files(
     packages: &[Package],
     to: &Path,
 ) -> Result<()> {
-    let wanted = [recipe.boot_loader.relative(), recipe.boot_stub.relative()];
+    let wanted = [
+        (recipe.boot_loader.relative(), LOADER),
+        (recipe.boot_stub.relative(), STUB),
+        (recipe.boot_addon_stub.relative(), ADDON_STUB),
+    ];
     let tree = Tree::create(to)?;
-    for package in packages {
+    for package in packages
+        .iter()
+        .filter(|package| package.name == recipe.boot_package)
+    {
         packages::unpack(&packages::archive_path(workspace, package), &tree, |path| {
-            !wanted.contains(&path)
+            !wanted.iter().any(|(wanted, _)| *wanted == path)
         })?;
     }
-    for path in wanted {
+    for (path, name) in wanted {
         anyhow::ensure!(
             tree.has(path)?,
             "disk.yml: package {} has no file /{path}",
             recipe.boot_package
         );
+        fs::copy(tree.place(path)?, to.join(name)).with_context(|| format!("copying /{path}"))?;
     }
-    fs::copy(
-        tree.place(recipe.boot_stub.relative())?,
-        to.join("boot_stub"),
-    )
-    .context("copying the stub")?;
-    fs::copy(tree.place(recipe.boot_loader.relative())?, to.join(LOADER))
-        .context("copying the boot loader")?;
     Ok(())
 }
 
@@ -66,13 +71,19 @@ pub(crate) fn unpack_boot_files(
 pub(crate) fn make(
     workspace: &Workspace,
     parts: &Parts<'_>,
-    command_line: &str,
+    (initrd, command_line): (&Path, &str),
     boot: &Path,
     to: &Path,
 ) -> Result<()> {
-    let (line, release) = (boot.join("cmdline"), boot.join("os-release"));
+    let (line, release) = (
+        to.with_extension("cmdline"),
+        to.with_extension("os-release"),
+    );
     files::write_durably(&line, command_line.as_bytes())?;
-    files::write_durably(&release, os_release(parts.version).as_bytes())?;
+    files::write_durably(
+        &release,
+        os_release(parts.version, parts.flavour).as_bytes(),
+    )?;
     let [main, reset] = PROFILES;
     let second = to.with_extension("profile");
     let ukify = || {
@@ -91,12 +102,31 @@ pub(crate) fn make(
     ukify.arg(format!("--profile={main}"));
     ukify.arg(format!("--join-profile={}", second.display()));
     ukify.arg(format!("--linux={}", parts.kernel.image().display()));
-    ukify.arg(format!("--initrd={}", parts.initrd.path.display()));
+    ukify.arg(format!("--initrd={}", initrd.display()));
     ukify.arg(format!("--cmdline=@{}", line.display()));
     ukify.arg(format!("--os-release=@{}", release.display()));
-    ukify.arg(format!("--stub={}", boot.join("boot_stub").display()));
+    ukify.arg(format!("--stub={}", boot.join(STUB).display()));
     ukify.arg(format!("--uname={}", parts.kernel.version));
     ukify.arg(format!("--output={}", to.display()));
     command::run(&mut ukify).context("making the unified kernel image")?;
-    files::remove(&second)
+    files::remove(&second)?;
+    files::remove(&line)?;
+    files::remove(&release)
+}
+
+/// Makes an add-on at `to`, not signed, that appends words to the command line of whatever image the boot loader beside it starts.
+///
+/// # Errors
+/// When ukify fails.
+pub(crate) fn make_addon(workspace: &Workspace, words: &str, boot: &Path, to: &Path) -> Result<()> {
+    let mut ukify = Command::new("ukify");
+    ukify
+        .env("SOURCE_DATE_EPOCH", workspace.epoch_seconds.to_string())
+        .arg("build");
+    ukify.arg(format!("--cmdline={words}"));
+    ukify.arg(format!("--stub={}", boot.join(ADDON_STUB).display()));
+    ukify.arg(format!("--output={}", to.display()));
+    command::run(&mut ukify)
+        .context("making an add-on")
+        .map(drop)
 }

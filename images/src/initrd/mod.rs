@@ -2,7 +2,7 @@
 //!
 //! - `cpio.rs`: the archive format
 
-mod cpio;
+pub(crate) mod cpio;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -11,6 +11,7 @@ use crate::workspace::Workspace;
 struct Manifest<'build> {
     name: &'static str,
     version: &'build str,
+    flavour: &'build str,
     source_date_epoch: u64,
     kernel: KernelEntry<'build>,
     root: RootEntry<'build>,
@@ -97,6 +98,7 @@ pub(crate) fn text(
     let manifest = Manifest {
         name: "keelson",
         version: built.version,
+        flavour: built.flavour,
         source_date_epoch: workspace.epoch_seconds,
         kernel: KernelEntry {
             version: &built.kernel.version,

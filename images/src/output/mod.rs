@@ -1,10 +1,14 @@
 //! What a build gives: the files in `out/`, their manifest and their bill of materials.
 //!
+//! - `formats.rs`: the disk image in the formats of hypervisors
 //! - `manifest.rs`: `manifest.json`
 //! - `sbom.rs`: `keelson.spdx.json`
 
+mod formats;
 mod manifest;
 mod sbom;
+
+pub(crate) use formats::formats;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -41,6 +45,10 @@ pub(crate) struct Built<'build> {
     pub(crate) disk: &'build Disk,
     /// What it was signed with, if it was.
     pub(crate) keys: Option<&'build Keys>,
+    /// The flavour's name.
+    pub(crate) flavour: &'build str,
+    /// Further outputs: their names, and the files.
+    pub(crate) more: &'build [(String, PathBuf)],
 }
 
 /// One file of the outputs.
@@ -73,14 +81,21 @@ pub(crate) fn publish(workspace: &Workspace, built: &Built<'_>) -> Result<()> {
             let text = format!("{}\n", built.disk.command_line);
             fs::write(path, text).with_context(|| format!("writing {}", path.display()))
         })?;
-    let sources: [(&str, PathBuf); 5] = [
+    let always = [
         ("cmdline", line),
         ("initrd", built.initrd.path.clone()),
         ("keelson.img", built.disk.image.clone()),
         ("root.img", built.root.image.clone()),
         ("vmlinuz", built.kernel.image()),
     ];
+    let mut sources: Vec<(String, PathBuf)> = always
+        .into_iter()
+        .map(|(name, source)| (name.to_owned(), source))
+        .chain(built.more.iter().cloned())
+        .collect();
+    sources.sort();
     let mut published = load_record(workspace);
+    remove_others(workspace, &mut published, &sources)?;
     for (name, source) in &sources {
         publish_file(workspace, &mut published, name, source)?;
     }
@@ -107,6 +122,26 @@ pub(crate) fn publish(workspace: &Workspace, built: &Built<'_>) -> Result<()> {
         megabytes(initrd),
         megabytes(root + kernel + initrd)
     ));
+    Ok(())
+}
+
+/// What an earlier build has put there and this one does not make would be of another version.
+fn remove_others(
+    workspace: &Workspace,
+    published: &mut Published,
+    sources: &[(String, PathBuf)],
+) -> Result<()> {
+    let is_made = |name: &String| sources.iter().any(|(made, _)| made == name);
+    let others: Vec<String> = published
+        .0
+        .keys()
+        .filter(|name| !is_made(name))
+        .cloned()
+        .collect();
+    for name in others {
+        files::remove(&workspace.out.join(&name))?;
+        published.0.remove(&name);
+    }
     Ok(())
 }
 

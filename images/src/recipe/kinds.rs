@@ -159,6 +159,8 @@ pub(crate) struct Disk {
     pub(crate) slot_mib: u64,
     /// Size of the state partition as shipped; it grows at the first boot.
     pub(crate) state_mib: u64,
+    /// Size of the partition of GRUB's core image.
+    pub(crate) bios_mib: u64,
     /// How long systemd-boot shows its menu.
     pub(crate) menu_seconds: u32,
     /// Debian package with systemd-boot and the stub of the unified kernel image.
@@ -167,8 +169,24 @@ pub(crate) struct Disk {
     pub(crate) boot_loader: TreePath,
     /// Path of the stub in that package.
     pub(crate) boot_stub: TreePath,
+    /// Path of the stub of add-ons in that package.
+    pub(crate) boot_addon_stub: TreePath,
+    /// What starts machines without UEFI.
+    pub(crate) grub: Grub,
     /// Kernel command line; the builder puts the slot and its root hash before it.
     pub(crate) command_line: Vec<String>,
+}
+
+/// GRUB for machines without UEFI.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grub {
+    /// Debian package with its images and modules.
+    pub(crate) package: String,
+    /// The folder of that package that holds them.
+    pub(crate) folder: TreePath,
+    /// The modules that are part of the core image.
+    pub(crate) modules: Vec<String>,
 }
 
 /// A program of this project and where it goes.

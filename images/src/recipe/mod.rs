@@ -1,10 +1,12 @@
 //! Recipes: what goes into each image, as data. Unknown keys and wrong values are errors with file, line and column.
 //!
+//! - `flavour.rs`: what flavours change in them
 //! - `values.rs`: modes, owners and paths as recipes write them
 //! - `content.rs`: files, directories, users and groups: the parts that several recipes share
 //! - `kinds.rs`: one type per recipe: service image, kernel, initrd, root, disk
 
 mod content;
+mod flavour;
 mod kinds;
 mod values;
 
@@ -14,7 +16,10 @@ use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
 
 pub(crate) use content::{Directory, Extract, FileContent, FileEntry, Group, User};
-pub(crate) use kinds::{Disk, Erofs, EveryImage, Initrd, Kernel, Profile, Root, ServiceImage};
+pub(crate) use flavour::{Flavour, USUAL};
+pub(crate) use kinds::{
+    Disk, Erofs, EveryImage, Grub, Initrd, Kernel, Profile, Root, ServiceImage,
+};
 pub(crate) use values::{Mode, Owner, TreePath};
 
 use crate::files;

@@ -10,10 +10,14 @@ use super::Parts;
 use crate::files;
 use crate::image::{self, Tree};
 use crate::kernel::{self, ModuleIndex};
+use crate::packages;
 use crate::workspace::Workspace;
 
 /// Where everything of ours is.
 const HOME: &str = "usr/lib/keelson";
+
+/// Where the kernel looks for what it loads into devices.
+const FIRMWARE: &str = "usr/lib/firmware";
 
 /// Makes the tree at `root`.
 ///
@@ -44,9 +48,14 @@ pub(crate) fn assemble(workspace: &Workspace, parts: &Parts<'_>, root: &Path) ->
         .context("kernel.yml")?;
     kernel::install(parts.kernel, &chosen, &tree)?;
     super::extract(workspace, parts, &tree)?;
+    for package in parts.firmware {
+        packages::unpack(&packages::archive_path(workspace, package), &tree, |path| {
+            !path.starts_with(FIRMWARE) && !FIRMWARE.starts_with(path)
+        })?;
+    }
     tree.file(
         "usr/lib/os-release",
-        &mut os_release(parts.version).as_bytes(),
+        &mut os_release(parts.version, parts.flavour).as_bytes(),
         0o644,
         0,
         0,
@@ -67,9 +76,9 @@ pub(crate) fn assemble(workspace: &Workspace, parts: &Parts<'_>, root: &Path) ->
 }
 
 /// The text of `/usr/lib/os-release` (os-release(5)).
-pub(crate) fn os_release(version: &str) -> String {
+pub(crate) fn os_release(version: &str, flavour: &str) -> String {
     format!(
-        "NAME=Keelson\nID=keelson\nVERSION_ID={version}\nPRETTY_NAME=\"Keelson {version}\"\nIMAGE_ID=keelson\nIMAGE_VERSION={version}\n"
+        "NAME=Keelson\nID=keelson\nVERSION_ID={version}\nVARIANT_ID={flavour}\nPRETTY_NAME=\"Keelson {version}\"\nIMAGE_ID=keelson\nIMAGE_VERSION={version}\n"
     )
 }
 

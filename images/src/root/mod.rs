@@ -80,6 +80,10 @@ pub(crate) struct Parts<'build> {
     pub(crate) programs: &'build Programs,
     /// Packages of which single files are taken.
     pub(crate) packages: Vec<Package>,
+    /// Packages of which the firmware is taken.
+    pub(crate) firmware: &'build [Package],
+    /// The flavour's name.
+    pub(crate) flavour: &'build str,
     /// The key that releases are signed with, PEM; in signed builds only.
     pub(crate) release_key: Option<&'build str>,
     /// Version of the operating system.
@@ -111,13 +115,14 @@ pub(crate) fn build(
         .input("recipe", &recipe.text)
         .input("modules", &parts.kernel_recipe.text)
         .input("version", parts.version)
+        .input("flavour", parts.flavour)
         .input("compression", format!("{:?}", parts.compression))
         .input("epoch", workspace.epoch_seconds.to_string())
         .result_of(&parts.kernel.tree);
     for image in parts.images {
         step = step.result_of(&image.tree);
     }
-    for package in &parts.packages {
+    for package in parts.packages.iter().chain(parts.firmware) {
         step = step.input("package", &package.sha256);
     }
     for (name, file) in parts.services {
@@ -152,7 +157,7 @@ pub(crate) fn build(
     Ok(Root {
         image: result.join("root.img"),
         verity: serde_json::from_str(&verity).context("reading the verity parameters")?,
-        packages: parts.packages,
+        packages: [parts.packages.as_slice(), parts.firmware].concat(),
     })
 }
 

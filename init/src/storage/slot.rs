@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use keelson_sys::block;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 const DEVICE_DEADLINE: Duration = Duration::from_secs(30);
 /// A slot that came with the initrd, for machines without a disk: preferred when it is there.
 const IMAGE: &str = "/usr/lib/keelson/slot.img";
+/// A whole medium that came with the initrd from the network: a disk image with an EFI system partition and a slot.
+const MEDIUM: &str = "/usr/lib/keelson/medium.img";
+/// The name that a medium's slot has in its partition table: an installed system of the same version has the same identifier.
+const LIVE_LABEL: &str = "keelson-live";
 
 /// A slot that was found.
 #[derive(Debug)]
@@ -31,8 +35,8 @@ pub(crate) struct Found {
     pub(crate) disk: String,
     /// Its name for people.
     pub(crate) title: String,
-    /// Keeps a loop device attached until it is in use.
-    _attached: Option<OwnedFd>,
+    /// Keeps loop devices attached until they are in use.
+    _attached: Vec<OwnedFd>,
 }
 
 /// Waits until the slot that the command line names is there. Loads the modules that new devices ask for.
@@ -52,11 +56,21 @@ pub(crate) fn find(
         .checked_add(DEVICE_DEADLINE)
         .context("the clock is out of range")?;
     let mut repaired = BTreeSet::new();
+    let mut media = Media::default();
+    if options.live && Path::new(MEDIUM).exists() {
+        media.attach(Path::new(MEDIUM), modules)?;
+    }
     loop {
         let mut devices = partition::list(Path::new("/sys/class/block"));
         partition::identify(&mut devices);
-        if let Some(device) = devices.iter().find(|device| is_wanted(device, wanted)) {
-            return Ok(found(device));
+        let wanted_device = devices
+            .iter()
+            .find(|device| is_wanted(device, wanted, options.live));
+        if let Some(device) = wanted_device {
+            return Ok(found(device, media));
+        }
+        if options.live && media.attach_discs(&devices, modules) {
+            continue;
         }
         if let Slot::PartUuid(uuid) = wanted {
             repair_tables(&devices, uuid, &mut repaired);
@@ -72,9 +86,10 @@ pub(crate) fn find(
     }
 }
 
-fn is_wanted(device: &Device, wanted: &Slot) -> bool {
+fn is_wanted(device: &Device, wanted: &Slot, live: bool) -> bool {
+    let is_live = device.label.as_deref() == Some(LIVE_LABEL);
     match wanted {
-        Slot::PartUuid(uuid) => device.uuid.as_ref() == Some(uuid),
+        Slot::PartUuid(uuid) => device.uuid.as_ref() == Some(uuid) && is_live == live,
         Slot::Device(node) => device.node() == *node,
     }
 }
@@ -86,7 +101,44 @@ fn describe(slot: &Slot) -> String {
     }
 }
 
-fn found(device: &Device) -> Found {
+/// Media whose partitions the kernel does not make devices of by itself: they are seen through loop devices.
+#[derive(Default)]
+struct Media(BTreeMap<PathBuf, Option<OwnedFd>>);
+
+impl Media {
+    fn attach(&mut self, path: &Path, modules: &mut Background) -> Result<()> {
+        modules.request("loop", Urgency::LikelyDisk);
+        modules.start();
+        modules.wait_for("loop");
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let (_, attached) = block::attach_loop_with_partitions(&file)
+            .with_context(|| format!("attach {} to a loop device", path.display()))?;
+        self.0.insert(path.to_owned(), Some(attached));
+        Ok(())
+    }
+
+    /// Optical discs that were not looked at yet and have a partition table of 512-byte sectors, as our images have. True when there are new ones.
+    fn attach_discs(&mut self, devices: &[Device], modules: &mut Background) -> bool {
+        let mut news = false;
+        for disc in devices
+            .iter()
+            .filter(|device| device.number.is_none() && device.name.starts_with("sr"))
+        {
+            let node = disc.node();
+            if self.0.contains_key(&node) || partition::read_table(&node).is_err() {
+                continue;
+            }
+            let attached = self.attach(&node, modules);
+            news |= attached.is_ok();
+            kmsg::tolerate(format_args!("look at the disc in {}", disc.name), attached);
+            // Not tried again and again.
+            self.0.entry(node).or_insert(None);
+        }
+        news
+    }
+}
+
+fn found(device: &Device, media: Media) -> Found {
     let label = device
         .label
         .as_ref()
@@ -96,7 +148,7 @@ fn found(device: &Device) -> Found {
         node: device.node(),
         disk: device.disk.clone(),
         title: format!("{}{label}", device.node().display()),
-        _attached: None,
+        _attached: media.0.into_values().flatten().collect(),
     }
 }
 
@@ -111,7 +163,7 @@ fn attach_image(modules: &mut Background) -> Result<Found> {
         node,
         disk: String::new(),
         title: format!("{IMAGE} of the initrd"),
-        _attached: Some(attached),
+        _attached: vec![attached],
     })
 }
 
@@ -291,12 +343,24 @@ mod tests {
             uuid: Some("ab".into()),
             ..Device::default()
         };
-        assert!(is_wanted(&device, &Slot::PartUuid("ab".into())));
-        assert!(!is_wanted(&device, &Slot::PartUuid("cd".into())));
-        assert!(is_wanted(&device, &Slot::Device("/dev/vda2".into())));
-        assert!(!is_wanted(
-            &Device::default(),
-            &Slot::PartUuid(String::new())
-        ));
+        assert!(is_wanted(&device, &Slot::PartUuid("ab".into()), false));
+        assert!(!is_wanted(&device, &Slot::PartUuid("cd".into()), false));
+        assert!(is_wanted(&device, &Slot::Device("/dev/vda2".into()), false));
+        let none = Device::default();
+        assert!(!is_wanted(&none, &Slot::PartUuid(String::new()), false));
+    }
+
+    #[test]
+    fn a_medium_and_an_installed_system_of_the_same_version_are_told_apart() {
+        let slot = Slot::PartUuid("ab".into());
+        for (label, live) in [("keelson-a", false), ("keelson-live", true)] {
+            let device = Device {
+                uuid: Some("ab".into()),
+                label: Some(label.into()),
+                ..Device::default()
+            };
+            assert!(is_wanted(&device, &slot, live), "{label}");
+            assert!(!is_wanted(&device, &slot, !live), "{label}");
+        }
     }
 }

@@ -21,7 +21,8 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// Every boot may be one: the firmware's variables are not there yet. `kexec` is the entry that was started without the boot loader.
+    /// Every boot may be one: the firmware's variables are not there yet, and what GRUB counts is looked at with them. `kexec` is the entry
+    /// that was started without the boot loader.
     pub(super) fn begin(kexec: Option<String>) -> Self {
         Self {
             deadline: Instant::now().checked_add(DEADLINE),
@@ -36,11 +37,15 @@ impl Trial {
 
     /// Whether the boot loader counts the tries of what runs, and nobody has found it good.
     pub(super) fn is_on(&self) -> bool {
-        let counted = || match &self.kexec {
+        let by_systemd_boot = || match &self.kexec {
             Some(entry) => is_counted(entry),
             None => std::fs::read(COUNTED).is_ok_and(|bytes| is_counted(&path_in(&bytes))),
         };
-        self.deadline.is_some() && counted()
+        let by_grub = || {
+            let line = std::fs::read_to_string("/proc/cmdline");
+            line.is_ok_and(|line| is_counted_by_grub(&line))
+        };
+        self.deadline.is_some() && (by_systemd_boot() || by_grub())
     }
 
     /// Nothing is waited for any more.
@@ -64,9 +69,23 @@ fn is_counted(path: &str) -> bool {
     let Some((_, counter)) = path.rsplit_once('+') else {
         return false;
     };
-    let counter = counter
-        .split_once('.')
-        .map_or(counter, |(counter, _)| counter);
+    is_tried(
+        counter
+            .split_once('.')
+            .map_or(counter, |(counter, _)| counter),
+    )
+}
+
+/// Whether GRUB says so on the kernel's command line: `keelson.tries=LEFT-DONE`, or `none` for a version that is good.
+fn is_counted_by_grub(line: &str) -> bool {
+    let mut words = line.split_ascii_whitespace();
+    words
+        .find_map(|word| word.strip_prefix("keelson.tries="))
+        .is_some_and(is_tried)
+}
+
+/// One that was given up is counted on, too: when there is no other to start it is all there is, and starting again would not help.
+fn is_tried(counter: &str) -> bool {
     let (left, done) = counter.split_once('-').unwrap_or((counter, "0"));
     let (left, done) = (left.parse::<u32>(), done.parse::<u32>());
     left.is_ok_and(|left| left > 0) || done == Ok(TRIES)
@@ -98,6 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn what_grub_counts_is_a_trial_as_well() {
+        for (word, on) in [
+            ("keelson.tries=2-1", true),
+            ("keelson.tries=0-3", true),
+            ("keelson.tries=0-4", false),
+            ("keelson.tries=none", false),
+            ("quiet", false),
+        ] {
+            let line = format!("BOOT_IMAGE=(uki)1+2 keelson.hashoffset=4096 {word} quiet\n");
+            assert_eq!(is_counted_by_grub(&line), on, "{word}");
+        }
+    }
+
+    #[test]
     fn what_kexec_has_started_is_not_what_the_boot_loader_has_started_before() {
         assert!(Trial::begin(Some("keelson_2.0+2-1.efi".into())).is_on());
         assert!(!Trial::begin(Some("keelson_2.0.efi".into())).is_on());
@@ -107,6 +140,7 @@ mod tests {
         #[test]
         fn no_variable_panics(bytes: Vec<u8>) {
             let _ = is_counted(&path_in(&bytes));
+            let _ = is_counted_by_grub(&String::from_utf8_lossy(&bytes));
         }
     }
 }

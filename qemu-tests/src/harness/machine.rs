@@ -21,6 +21,8 @@ pub(crate) const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 pub enum Boot {
     /// UEFI firmware, from the first disk.
     Uefi,
+    /// BIOS (QEMU's own SeaBIOS), from the first disk.
+    Bios,
     /// The same with Secure Boot, its variables kept in a file.
     SecureUefi {
         /// The file: a copy of the template at first, in which no keys are enrolled.
@@ -229,12 +231,13 @@ impl Machine {
     fn platform(&self) -> &'static str {
         match self.boot {
             Boot::SecureUefi { .. } => "q35,smm=on",
-            Boot::Uefi | Boot::Kernel { .. } => "q35",
+            Boot::Uefi | Boot::Bios | Boot::Kernel { .. } => "q35",
         }
     }
 
     fn add_boot(&self, args: &mut Arguments, dir: &Path) {
         match &self.boot {
+            Boot::Bios => {}
             Boot::Uefi => {
                 add_firmware(args, FIRMWARE_CODE, &dir.join("firmware-variables"));
             }

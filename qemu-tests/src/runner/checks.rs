@@ -58,7 +58,11 @@ pub const SOURCES: [Check; 6] = [
 pub const IMAGES: [Check; 4] = [
     Check {
         name: "the image can be built",
-        run: || command("cargo run --locked --profile tool -p keelson-images -- build"),
+        run: || {
+            command(
+                "cargo run --locked --profile tool -p keelson-images -- build --iso --netboot --format qcow2 --format vmdk --format vhdx",
+            )
+        },
     },
     Check {
         name: "the test image can be built",

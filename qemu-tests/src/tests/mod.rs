@@ -12,6 +12,7 @@
 //! * [`independence`]: what lives on when something else ends
 //! * [`install`]: the system onto another disk, and back to how it was delivered
 //! * [`kexec`]: starting again without the firmware
+//! * [`media`]: discs, sticks, the network, and formats of disk images
 //! * [`moments`]: power cuts at every moment of a machine's life
 //! * [`networks`]: machines with cables between them
 //! * [`power_cut`]: power cuts at random moments
@@ -39,6 +40,7 @@ pub mod errors;
 pub mod independence;
 pub mod install;
 pub mod kexec;
+pub mod media;
 pub mod moments;
 pub mod networks;
 pub mod power;
@@ -113,6 +115,9 @@ pub fn all() -> Vec<Test> {
             a_machine_is_what_all_layers_of_its_configuration_say_and_follows_them;
         storage:
             disks_are_parted_formatted_and_mounted_where_people_and_applications_see_them;
+        media:
+            one_image_starts_by_uefi_and_bios_from_disc_and_stick_and_by_the_network
+            the_disk_image_is_the_same_in_the_formats_of_hypervisors;
         networks:
             two_machines_are_joined_by_bonds_vlans_and_tunnels_and_let_in_what_is_said;
         secure_boot:
@@ -155,7 +160,8 @@ pub fn all() -> Vec<Test> {
         moments:
             a_database_lives_through_upgrades_and_a_power_cut_at_any_moment_of_them;
         upgrade:
-            a_new_version_is_verified_started_and_judged_and_what_fails_goes_back_and_says_why;
+            a_new_version_is_verified_started_and_judged_and_what_fails_goes_back_and_says_why
+            a_machine_with_bios_is_upgraded_judged_and_goes_back_by_the_same_rules;
         upgrade_policy:
             a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_owner_fails;
         install:

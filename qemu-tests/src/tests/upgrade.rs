@@ -36,7 +36,7 @@ pub(super) fn a_new_version_is_verified_started_and_judged_and_what_fails_goes_b
     lab: &mut Lab,
 ) -> Result<()> {
     let out = lab.out().to_owned();
-    let mut machine = machine(lab)?;
+    let mut machine = machine(lab, Boot::Uefi)?;
     let registry = Registry::start()?;
     let repository = format!("127.0.0.1:{}/keelson", registry.port);
     let layout = lab.dir().join("layout");
@@ -105,26 +105,79 @@ pub(super) fn a_new_version_is_verified_started_and_judged_and_what_fails_goes_b
     ssh.check("keelson os rollback")?;
     expect_versions(&ssh, &[(SECOND, "next on trial"), (FIRST, "running good")])?;
 
-    let (vm, ssh) = reboot(lab, &machine, vm, &ssh)?;
+    let (vm, ssh) = judged_good(lab, &machine, vm, &ssh)?;
+    expect_treasure(&ssh)?;
+    let from = (&registry, repository.as_str(), layout.as_path());
+    let (vm, ssh) = fails_and_goes_back(lab, &machine, from, vm, &ssh)?;
+    expect_treasure(&ssh)?;
+    switch_off_and_look(lab, &machine, vm)
+}
+
+pub(super) fn a_machine_with_bios_is_upgraded_judged_and_goes_back_by_the_same_rules(
+    lab: &mut Lab,
+) -> Result<()> {
+    let out = lab.out().to_owned();
+    let machine = machine(lab, Boot::Bios)?;
+    let registry = Registry::start()?;
+    let repository = format!("127.0.0.1:{}/keelson", registry.port);
+    let layout = lab.dir().join("layout");
+    release::push(&out, SECOND, &release::keys(&out), &repository, &layout)?;
+    let (vm, ssh) = lab.boot(&machine)?;
+    Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    ssh.check("grep -qw keelson.tries=none /proc/cmdline")
+        .context("GRUB has started the machine")?;
+    configure(&ssh, &registry, &repository)?;
+    let forwarded = ssh.reverse(registry.port)?;
+    expect_versions(&ssh, &[(FIRST, "running next good")])?;
+    ssh.check_within("keelson os upgrade", UPGRADE_DEADLINE)?;
+    drop(forwarded);
+    expect_versions(&ssh, &[(SECOND, "next on trial"), (FIRST, "running good")])?;
+    ssh.check("keelson os rollback")?;
+    expect_versions(&ssh, &[(FIRST, "running next good"), (SECOND, "given up")])?;
+    ssh.check("keelson os rollback")?;
+    expect_versions(&ssh, &[(SECOND, "next on trial"), (FIRST, "running good")])?;
+    let (vm, ssh) = judged_good(lab, &machine, vm, &ssh)?;
+    let counted = ssh.check("grep -o 'keelson.tries=[^ ]*' /proc/cmdline")?;
+    ensure!(
+        counted == "keelson.tries=2-1",
+        "one try is counted before the kernel is started, not {counted}"
+    );
+    let from = (&registry, repository.as_str(), layout.as_path());
+    let (vm, _ssh) = fails_and_goes_back(lab, &machine, from, vm, &ssh)?;
+    switch_off_and_look(lab, &machine, vm)
+}
+
+/// Starts the second version, which is next, and waits until it is found good.
+fn judged_good(lab: &Lab, machine: &Machine, vm: Vm, ssh: &Ssh) -> Result<(Vm, Ssh)> {
+    let (vm, ssh) = reboot(lab, machine, vm, ssh)?;
     ssh.check_within(
         &format!("until keelson os history | grep -q 'upgraded from {FIRST} to {SECOND}'; do sleep 0.5; done"),
         VERDICT_DEADLINE,
     )?;
     expect_versions(&ssh, &[(SECOND, "running next good"), (FIRST, "good")])?;
-    expect_treasure(&ssh)?;
+    Ok((vm, ssh))
+}
 
-    // A version that does not come up.
-    release::push(&out, THIRD, &release::keys(&out), &repository, &layout)?;
+/// Takes a version that does not come up, from a registry; it is given up, and the machine goes back by itself and says why.
+fn fails_and_goes_back(
+    lab: &Lab,
+    machine: &Machine,
+    (registry, repository, layout): (&Registry, &str, &Path),
+    vm: Vm,
+    ssh: &Ssh,
+) -> Result<(Vm, Ssh)> {
+    let out = lab.out();
+    release::push(out, THIRD, &release::keys(out), repository, layout)?;
     let forwarded = ssh.reverse(registry.port)?;
     ssh.check_within("keelson os upgrade", UPGRADE_DEADLINE)?;
     drop(forwarded);
     // Gives it up and starts the machine again by itself.
-    let (mut failing, _) = reboot(lab, &machine, vm, &ssh)?;
+    let (mut failing, _) = reboot(lab, machine, vm, ssh)?;
     failing
         .wait_off(VERDICT_DEADLINE)
         .context("giving up a version")?;
     drop(failing);
-    let (mut vm, ssh) = lab.boot(&machine)?;
+    let (vm, ssh) = lab.boot(machine)?;
     let history = "keelson os history --json";
     ssh.check_within(
         &format!("until {history} | grep -q 'went back'; do sleep 0.5; done"),
@@ -143,7 +196,10 @@ pub(super) fn a_new_version_is_verified_started_and_judged_and_what_fails_goes_b
         "{last}"
     );
     expect_versions(&ssh, &[(SECOND, "running next good"), (THIRD, "given up")])?;
-    expect_treasure(&ssh)?;
+    Ok((vm, ssh))
+}
+
+fn switch_off_and_look(lab: &Lab, machine: &Machine, mut vm: Vm) -> Result<()> {
     vm.qmp.execute("system_powerdown", serde_json::json!({}))?;
     vm.wait_off(OFF_DEADLINE)?;
     drop(vm);
@@ -210,10 +266,10 @@ pub(super) fn running(ssh: &Ssh) -> Result<String> {
     Ok(version.to_owned())
 }
 
-/// A machine with UEFI that ends when it is started again, with the first version.
-fn machine(lab: &Lab) -> Result<Machine> {
+/// A machine that ends when it is started again, with the first version.
+fn machine(lab: &Lab, boot: Boot) -> Result<Machine> {
     let first = release::image(lab.out(), FIRST)?;
-    let mut machine = Machine::new(Boot::Uefi)
+    let mut machine = Machine::new(boot)
         .with_disk(&lab.disk(&first)?)
         .with_raw(&lab.seed()?);
     machine.reboots = false;

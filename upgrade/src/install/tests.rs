@@ -11,7 +11,7 @@ use super::*;
 use crate::disk::Plan;
 use crate::esp::Esp;
 use crate::release::chunks::tests::noise;
-use crate::uki::tests::image as uki_image;
+use crate::uki::sample as uki_image;
 
 const DISK_BYTES: u64 = 1 << 30;
 const CONFIGURATION: &str = "#cloud-config\nhostname: boat\n";

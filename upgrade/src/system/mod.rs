@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::checks::Checker;
 use crate::disk::{SystemDisk, slot_of};
 use crate::entry::{Entry, compare_versions};
-use crate::esp::Esp;
+use crate::esp::{Esp, Loader};
 use crate::health::Engine;
 use crate::journal::Journal;
 use crate::protocol::{Happened, Offer, Slot, Status};
@@ -68,6 +68,9 @@ pub struct Paths {
     /// `/sys/kernel/security/lockdown`
     pub lockdown: PathBuf,
 }
+
+/// The word of the kernel's command line that media have.
+const LIVE: &str = "keelson.live=1";
 
 /// Mounts a device at a directory, perhaps to be read only.
 pub type Mount = fn(&Path, &Path, bool) -> Result<Esp>;
@@ -258,7 +261,16 @@ impl System {
         Ok(slot_of(&read(&self.paths.command_line)?))
     }
 
+    /// Whether it was started from a medium that is not written to: an optical disc, a stick, the network (`keelson.live=1`).
+    fn is_live(&self) -> Result<bool> {
+        let line = read(&self.paths.command_line)?;
+        Ok(line.split_ascii_whitespace().any(|word| word == LIVE))
+    }
+
     fn disk(&self) -> Result<SystemDisk> {
+        if self.is_live()? {
+            bail!("this is a live system: it is not on a disk of its own");
+        }
         let Some(slot) = self.slot()? else {
             bail!("this system does not run from a slot of a disk");
         };
@@ -269,7 +281,8 @@ impl System {
     fn esp(&self, disk: &SystemDisk, read_only: bool) -> Result<Mounted<'_>> {
         // Whoever panicked with it has left nothing half done: each change is one step.
         let held = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
-        let esp = (self.mount)(&disk.esp.node, &self.paths.esp, read_only)?;
+        let loader = Loader::of(&read(&self.paths.command_line)?);
+        let esp = (self.mount)(&disk.esp.node, &self.paths.esp, read_only)?.seen_by(loader);
         Ok(Mounted { esp, _held: held })
     }
 

@@ -12,9 +12,9 @@ use keelson_engine::log_query::{Query, Record};
 use keelson_sys::notify::notify;
 
 use super::System;
-use crate::health::Engine;
 use crate::entry::{Entry, Reason};
 use crate::esp::Esp;
+use crate::health::Engine;
 use crate::journal::{Journal, Pending, now_us, timestamp};
 use crate::protocol::Happened;
 
@@ -106,13 +106,18 @@ impl System {
 
     /// The trial that this boot is; what came of one that is over goes into the history.
     pub(super) fn trial_of_this_boot(&self) -> Result<Option<Pending>> {
-        if self.slot()?.is_none() {
+        if self.slot()?.is_none() || self.is_live()? {
             // A live system: there is nothing to go back to.
             return Ok(None);
         }
         let journal = self.journal()?;
         let (running, boot_id, disk) = (self.version()?, self.boot_id()?, self.disk()?);
         let esp = self.esp(&disk, false)?;
+        if let Err(error) = esp.reconcile() {
+            eprintln!(
+                "<4>the names of boot entries and what GRUB is told differ, and stay so: {error:#}"
+            );
+        }
         let entries = self.entries(&esp, &disk)?;
         let counted = entries
             .running

@@ -1,4 +1,4 @@
-//! The whole life of versions, with a boot loader that does what systemd-boot does: whatever people ask for and whatever versions are worth, a
+//! The whole life of versions, with a boot loader that does what systemd-boot does, or what GRUB is told to do: whatever people ask for and whatever versions are worth, a
 //! machine that runs a good one does so again.
 //!
 //! - [`origin`]: a registry that may be an attacker's
@@ -19,7 +19,10 @@ use proptest::prelude::*;
 use super::upgrade::Change;
 use super::*;
 use crate::disk::tests::machine as disk_machine;
-use crate::uki::tests::image;
+use crate::grub::Grub;
+use crate::uki::sample as image;
+
+const LOADERS: [Loader; 2] = [Loader::SystemdBoot, Loader::Grub];
 
 /// What becomes of a version that is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,7 @@ enum Wish {
 }
 
 struct World {
+    loader: Loader,
     directory: tempfile::TempDir,
     system: System,
     versions: Vec<(String, Worth)>,
@@ -56,7 +60,7 @@ fn slot_guid(version: &str) -> String {
 
 impl World {
     /// Runs version 500, which is good, from the first slot.
-    fn new() -> Self {
+    fn new(loader: Loader) -> Self {
         let directory = disk_machine();
         let path = |name: &str| directory.path().join(name);
         for name in ["state", "esp", "kexec"] {
@@ -93,6 +97,7 @@ impl World {
         let mount: Mount = |_, root, _| Ok(Esp::directory(root));
         let system = System::new(paths, reader, engine, mount);
         let world = World {
+            loader,
             directory,
             system,
             versions: vec![("500".to_owned(), Worth::Good)],
@@ -101,6 +106,8 @@ impl World {
         crate::disk::tests::rename(&world.path("dev/vda"), 2, &slot_guid("500"));
         Esp::directory(&world.path("esp"));
         world.write_entry(&Entry::good("500"));
+        // As the builder does it.
+        world.esp().reconcile().unwrap();
         world.settle();
         world
     }
@@ -115,13 +122,43 @@ impl World {
         fs::write(path, image(&line)).unwrap();
     }
 
-    /// What the boot loader starts; its tries are counted as systemd-boot 257 does it.
+    fn esp(&self) -> Esp {
+        Esp::directory(&self.path("esp")).seen_by(self.loader)
+    }
+
+    /// What the boot loader starts; its tries are counted as systemd-boot 257 does it, or GRUB as `images/grub/grub.cfg` has it.
     fn load(&self) -> String {
         self.boots.set(self.boots.get() + 1);
-        let esp = Esp::directory(&self.path("esp"));
+        if self.loader == Loader::Grub {
+            return self.load_by_grub();
+        }
+        let esp = self.esp();
         let first = esp.entries().unwrap().into_iter().next().unwrap();
         esp.rename(&first, &first.started()).unwrap();
         first.version
+    }
+
+    /// Changes nothing but GRUB's state.
+    fn load_by_grub(&self) -> String {
+        let directory = self.path("esp");
+        let path = directory.join(crate::uki::grub::STATE);
+        let mut choices = crate::uki::grub::choices(&fs::read(&path).unwrap());
+        let is_bad = |tries: &str| tries.starts_with('0');
+        let lower = choices.get(1).is_some_and(|lower| !is_bad(&lower.tries));
+        let next = usize::from(is_bad(&choices[0].tries) && lower);
+        let tries = &mut choices[next].tries;
+        if !tries.is_empty() {
+            let counted = match tries.as_str() {
+                "3-0" => "2-1",
+                "2-1" => "1-2",
+                "1-2" => "0-3",
+                _ => "0-4",
+            };
+            *tries = counted.to_owned();
+        }
+        fs::write(path, crate::uki::grub::state(&choices).unwrap()).unwrap();
+        assert!(Grub { root: &directory }.has(&Entry::good(&choices[next].version)));
+        choices.swap_remove(next).version
     }
 
     /// Starts the machine until it stays up; gives the version that it stays up with.
@@ -163,7 +200,7 @@ impl World {
         let guid = slot_guid(version);
         fs::write(
             self.path("cmdline"),
-            format!("quiet keelson.slot=PARTUUID={guid}\n"),
+            format!("quiet keelson.slot=PARTUUID={guid}{}\n", self.word()),
         )
         .unwrap();
         fs::write(
@@ -179,8 +216,15 @@ impl World {
         symlink("anywhere", slaves.join(format!("vda{number}"))).unwrap();
     }
 
+    fn word(&self) -> &'static str {
+        match self.loader {
+            Loader::SystemdBoot => "",
+            Loader::Grub => " keelson.tries=2-1",
+        }
+    }
+
     fn entries(&self) -> Vec<String> {
-        let entries = Esp::directory(&self.path("esp")).entries().unwrap();
+        let entries = self.esp().entries().unwrap();
         entries.iter().map(Entry::to_string).collect()
     }
 
@@ -278,26 +322,29 @@ fn older_expired_and_foreign_releases_are_taken_only_by_name() {
 
 #[test]
 fn a_good_version_stays_and_the_one_before_it_is_kept() {
-    let mut world = World::new();
-    let version = world.install(Worth::Good, true).unwrap();
-    assert_eq!(world.settle(), version);
-    assert_eq!(
-        world.entries(),
-        [format!("keelson_{version}.efi"), "keelson_500.efi".into()]
-    );
-    assert_eq!(
-        (world.last().what.as_str(), world.last().to),
-        ("upgraded", version)
-    );
+    for loader in LOADERS {
+        let mut world = World::new(loader);
+        let version = world.install(Worth::Good, true).unwrap();
+        assert_eq!(world.settle(), version);
+        assert_eq!(
+            world.entries(),
+            [format!("keelson_{version}.efi"), "keelson_500.efi".into()]
+        );
+        assert_eq!(
+            (world.last().what.as_str(), world.last().to),
+            ("upgraded", version)
+        );
+    }
 }
 
 #[test]
 fn a_version_that_fails_is_left_with_its_reason() {
-    for (worth, why) in [
-        (Worth::Bad, "service x has failed"),
-        (Worth::Panics, "started 3 times"),
-    ] {
-        let mut world = World::new();
+    let of_both = |worth, why| LOADERS.map(|loader| (loader, worth, why));
+    for (loader, worth, why) in of_both(Worth::Bad, "service x has failed")
+        .into_iter()
+        .chain(of_both(Worth::Panics, "started 3 times"))
+    {
+        let mut world = World::new(loader);
         let version = world.install(worth, true).unwrap();
         assert_eq!(world.settle(), "500");
         let last = world.last();
@@ -308,18 +355,21 @@ fn a_version_that_fails_is_left_with_its_reason() {
         assert!(last.why.unwrap().contains(why));
         // And that is the end of it.
         assert_eq!(world.settle(), "500");
-        assert_eq!(world.system.history().unwrap().len(), 1);
+        let history = world.system.history().unwrap();
+        assert_eq!(history.len(), 1, "{loader:?} {worth:?}: {history:?}");
     }
 }
 
 #[test]
 fn an_older_version_is_taken_too_and_left_when_it_fails() {
-    for (worth, stays) in [
-        (Worth::Good, true),
-        (Worth::Bad, false),
-        (Worth::Panics, false),
-    ] {
-        let mut world = World::new();
+    for (loader, worth, stays) in LOADERS.into_iter().flat_map(|loader| {
+        [
+            (loader, Worth::Good, true),
+            (loader, Worth::Bad, false),
+            (loader, Worth::Panics, false),
+        ]
+    }) {
+        let mut world = World::new(loader);
         let version = world.install(worth, false).unwrap();
         let expected = if stays { version } else { "500".to_owned() };
         assert_eq!(world.settle(), expected);
@@ -330,23 +380,35 @@ fn an_older_version_is_taken_too_and_left_when_it_fails() {
 
 #[test]
 fn nothing_is_replaced_while_the_version_that_runs_is_on_trial() {
-    let mut world = World::new();
-    let version = world.install(Worth::Good, true).unwrap();
-    assert_eq!(world.load(), version);
-    world.start(&version);
-    let error = world.install(Worth::Good, true).unwrap_err();
-    assert!(error.to_string().contains("has still to show"), "{error}");
-    // Rolling back ends the trial, whatever its verdict would have been.
-    let trial = world.system.trial_of_this_boot().unwrap().unwrap();
-    world.system.rollback().unwrap();
-    world.system.bless(&trial).unwrap();
-    assert_eq!(world.settle(), "500");
+    for loader in LOADERS {
+        let mut world = World::new(loader);
+        let version = world.install(Worth::Good, true).unwrap();
+        assert_eq!(world.load(), version);
+        world.start(&version);
+        let error = world.install(Worth::Good, true).unwrap_err();
+        assert!(error.to_string().contains("has still to show"), "{error}");
+        // Rolling back ends the trial, whatever its verdict would have been.
+        let trial = world.system.trial_of_this_boot().unwrap().unwrap();
+        world.system.rollback().unwrap();
+        world.system.bless(&trial).unwrap();
+        assert_eq!(world.settle(), "500");
+    }
+}
+
+#[test]
+fn a_live_system_is_not_judged_and_says_why_it_is_not_upgraded() {
+    let world = World::new(Loader::SystemdBoot);
+    let line = format!("keelson.slot=PARTUUID={} {LIVE}", slot_guid("500"));
+    fs::write(world.path("cmdline"), line).unwrap();
+    assert_eq!(world.system.trial_of_this_boot().unwrap(), None);
+    let unable = world.system.status().unwrap().unable.unwrap();
+    assert!(unable.contains("live system"), "{unable}");
 }
 
 #[test]
 fn a_version_whose_slot_decays_is_left_also_when_it_was_good_long_ago() {
     for newer in [true, false] {
-        let mut world = World::new();
+        let mut world = World::new(Loader::SystemdBoot);
         let version = world.install(Worth::Good, newer).unwrap();
         assert_eq!(world.settle(), version);
         world.spoil(&version);
@@ -365,7 +427,7 @@ fn a_version_whose_slot_decays_is_left_also_when_it_was_good_long_ago() {
 
 #[test]
 fn a_new_version_whose_slot_has_decayed_is_left_at_its_first_start() {
-    let mut world = World::new();
+    let mut world = World::new(Loader::SystemdBoot);
     let version = world.install(Worth::Decayed, true).unwrap();
     assert_eq!(world.settle(), "500");
     let last = world.last();
@@ -376,7 +438,7 @@ fn a_new_version_whose_slot_has_decayed_is_left_at_its_first_start() {
 
 #[test]
 fn kexec_starts_what_the_boot_loader_would_and_counts_as_it_does() {
-    let mut world = World::new();
+    let mut world = World::new(Loader::SystemdBoot);
     let version = world.install(Worth::Good, true).unwrap();
     let prepared = world.system.prepare_kexec().unwrap();
     assert_eq!(prepared.version, version);
@@ -386,8 +448,11 @@ fn kexec_starts_what_the_boot_loader_would_and_counts_as_it_does() {
         line,
         format!("keelson.slot=PARTUUID={slot} keelson.kexec=keelson_{version}+2-1.efi\n")
     );
-    assert_eq!(fs::read(world.path("kexec/next/linux")).unwrap(), b"PE\0\0");
-    assert_eq!(fs::read(world.path("kexec/next/initrd")).unwrap().len(), 4);
+    assert_eq!(fs::read(world.path("kexec/next/linux")).unwrap().len(), 513);
+    assert_eq!(
+        fs::read(world.path("kexec/next/initrd")).unwrap().len(),
+        512
+    );
     assert_eq!(world.entries()[0], format!("keelson_{version}+2-1.efi"));
     // PID 1 could not load it: the boot loader starts it all the same.
     assert_eq!(world.settle(), version);
@@ -416,8 +481,8 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn whatever_is_asked_for_a_good_version_runs_in_the_end(wishes in wishes()) {
-        let mut world = World::new();
+    fn whatever_is_asked_for_a_good_version_runs_in_the_end(wishes in wishes(), bios: bool) {
+        let mut world = World::new(if bios { Loader::Grub } else { Loader::SystemdBoot });
         for wish in wishes {
             match wish {
                 Wish::Install { worth, newer } => {

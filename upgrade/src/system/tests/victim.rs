@@ -8,7 +8,7 @@ use crate::release::chunks::tests::noise;
 
 /// A machine that runs version 500 and trusts the registry's key.
 pub(super) fn victim(origin: &Origin) -> World {
-    let mut world = World::new();
+    let mut world = World::new(Loader::SystemdBoot);
     let path = |name: &str| world.directory.path().join(name);
     // Beside the programs of this profile: `cargo build --profile tool -p keelson-image` makes it.
     let tests = std::env::current_exe().unwrap();
