@@ -93,39 +93,56 @@ impl Grub {
     }
 }
 
-/// Puts GRUB into the first sector of the disk image and into its partition: what grub-bios-setup would do on a machine of its own.
-///
-/// # Errors
-/// The core image does not fit, or the image cannot be written.
-pub(crate) fn install(
-    image: &Path,
-    boot: &[u8],
-    mut core: Vec<u8>,
-    layout: &gpt::Layout,
-) -> Result<()> {
-    let (at, room) = (
-        layout.offset_bytes(gpt::BIOS),
-        layout.size_bytes_of(gpt::BIOS),
-    );
-    ensure!(
-        core.len() as u64 <= room && core.len() > SECTOR_BYTES,
-        "GRUB's core image has {} bytes, its partition {room} (bios_mib in disk.yml)",
-        core.len()
-    );
-    let sector = at / SECTOR_BYTES as u64;
-    let mut boot = boot
-        .get(..BOOT_CODE_BYTES)
-        .context("boot.img is too short")?
-        .to_vec();
-    put(&mut boot, KERNEL_SECTOR, &sector.to_le_bytes());
-    put(&mut boot, DRIVE_CHECK, &[0x90, 0x90]);
-    put(&mut core, FIRST_BLOCKLIST, &(sector + 1).to_le_bytes());
-    let disk = File::options().write(true).open(image);
-    disk.and_then(|disk| {
-        disk.write_all_at(&boot, 0)?;
-        disk.write_all_at(&core, at)
-    })
-    .with_context(|| format!("writing GRUB to {}", image.display()))
+/// GRUB for disks, each part of which says where the next one is: it starts from any disk that has its partition in the same place.
+#[derive(Debug)]
+pub(crate) struct Code {
+    /// The first sector's program.
+    boot: Vec<u8>,
+    /// What is in GRUB's partition.
+    core: Vec<u8>,
+}
+
+impl Code {
+    /// Makes it, for disks with this layout; what grub-bios-setup would do on a machine of its own. `scratch` is a folder for what is made on the way.
+    ///
+    /// # Errors
+    /// grub-mkimage fails, or the core image does not fit its partition.
+    pub(crate) fn make(grub: &Grub, layout: &gpt::Layout, scratch: &Path) -> Result<Self> {
+        let boot = grub.file("boot.img")?;
+        let core = grub.core(DISK, &scratch.join("disk-core.img"))?;
+        Self::of(&boot, core, layout)
+    }
+
+    fn of(boot: &[u8], mut core: Vec<u8>, layout: &gpt::Layout) -> Result<Self> {
+        let room = layout.size_bytes_of(gpt::BIOS);
+        ensure!(
+            core.len() as u64 <= room && core.len() > SECTOR_BYTES,
+            "GRUB's core image has {} bytes, its partition {room} (bios_mib in disk.yml)",
+            core.len()
+        );
+        let sector = layout.offset_bytes(gpt::BIOS) / SECTOR_BYTES as u64;
+        let mut boot = boot
+            .get(..BOOT_CODE_BYTES)
+            .context("boot.img is too short")?
+            .to_vec();
+        put(&mut boot, KERNEL_SECTOR, &sector.to_le_bytes());
+        put(&mut boot, DRIVE_CHECK, &[0x90, 0x90]);
+        put(&mut core, FIRST_BLOCKLIST, &(sector + 1).to_le_bytes());
+        Ok(Self { boot, core })
+    }
+
+    /// Puts it into the first sector of the disk image and into its partition.
+    ///
+    /// # Errors
+    /// The image cannot be written.
+    pub(crate) fn install(&self, image: &Path, layout: &gpt::Layout) -> Result<()> {
+        let disk = File::options().write(true).open(image);
+        disk.and_then(|disk| {
+            disk.write_all_at(&self.boot, 0)?;
+            disk.write_all_at(&self.core, layout.offset_bytes(gpt::BIOS))
+        })
+        .with_context(|| format!("writing GRUB to {}", image.display()))
+    }
 }
 
 fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
@@ -142,6 +159,7 @@ pub(crate) fn files_of_esp(
     folder: &Path,
     parts: &Parts<'_>,
     uki: &Path,
+    code: &Code,
 ) -> Result<Vec<(PathBuf, String)>> {
     let mut image = File::open(uki).with_context(|| format!("opening {}", uki.display()))?;
     let entry = grub::entry(&mut image)
@@ -154,11 +172,14 @@ pub(crate) fn files_of_esp(
     let contents = [
         (
             "grub.cfg",
-            format!("{}/grub.cfg", grub::DIRECTORY),
+            grub::CONFIGURATION.to_owned(),
             configuration.into_bytes(),
         ),
         ("state", grub::STATE.to_owned(), grub::state(&[good])?),
         ("entry.cfg", grub::path(parts.version), entry.into_bytes()),
+        // What installations put onto other disks.
+        ("boot.img", grub::BOOT.to_owned(), code.boot.clone()),
+        ("core.img", grub::CORE.to_owned(), code.core.clone()),
     ];
     let mut written = Vec::new();
     for (name, path, content) in contents {
@@ -179,13 +200,14 @@ mod tests {
         let image = scratch.path().join("disk");
         fs::write(&image, vec![0; 4 << 20]).unwrap();
         let layout = gpt::Layout::new(&gpt::tests::recipe(), uuid::Uuid::nil());
-        install(&image, &[7; 512], vec![8; 2000], &layout).unwrap();
+        let code = Code::of(&[7; 512], vec![8; 2000], &layout).unwrap();
+        code.install(&image, &layout).unwrap();
         let bytes = fs::read(&image).unwrap();
         let field = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         assert_eq!(field(KERNEL_SECTOR), 2048);
         assert_eq!(bytes[439..441], [7, 0]);
         assert_eq!(field((1 << 20) + FIRST_BLOCKLIST), 2049);
-        let error = install(&image, &[7; 512], vec![8; 2 << 20], &layout).unwrap_err();
+        let error = Code::of(&[7; 512], vec![8; 2 << 20], &layout).unwrap_err();
         assert!(error.to_string().contains("bios_mib"), "{error}");
     }
 }

@@ -163,6 +163,10 @@ pub(crate) fn build(
         }
         let scratch = path.join("scratch");
         files::make_directory(&scratch)?;
+        running.busy_with("GRUB");
+        let layout = gpt::Layout::new(content, slot);
+        let grub = bios::Grub::unpack(workspace, &content.grub, &packages, &scratch.join("grub"))?;
+        let code = bios::Code::make(&grub, &layout, &scratch)?;
         running.busy_with("EFI system partition");
         let esp = scratch.join("esp.img");
         let on_it = esp::Content {
@@ -172,20 +176,16 @@ pub(crate) fn build(
             boot: &boot,
             uki: &uki,
             keys: parts.keys,
-            more: bios::files_of_esp(&scratch, parts, &uki)?,
+            more: bios::files_of_esp(&scratch, parts, &uki, &code)?,
         };
         esp::make(workspace, on_it, &esp)?;
         running.busy_with("state partition");
         let state = scratch.join("state.img");
         state::make(content.state_mib * MIB, workspace.epoch_seconds, &state)?;
-        running.busy_with("GRUB");
-        let grub = bios::Grub::unpack(workspace, &content.grub, &packages, &scratch.join("grub"))?;
-        let core = grub.core(bios::DISK, &scratch.join("core.img"))?;
         running.busy_with("partitions");
-        let layout = gpt::Layout::new(content, slot);
         let image = path.join("keelson.img");
         write_disk(&layout, [&esp, &parts.root.image, &state], &image)?;
-        bios::install(&image, &grub.file("boot.img")?, core, &layout)?;
+        code.install(&image, &layout)?;
         files::remove(&scratch)
     })?;
     Ok(Disk {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::disk::{self, Disk, MIB, bios, esp, sign, uki};
+use crate::disk::{self, Disk, MIB, bios, esp, gpt, sign, uki};
 use crate::files;
 use crate::recipe::{self, Recipe};
 use crate::step::Step;
@@ -118,7 +118,15 @@ fn make_parts(
     files::write_durably(&arguments, format!("set arguments={LIVE}\n").as_bytes())?;
     let boot = scratch.join("boot");
     copy_folder(&disk.boot, &boot)?;
-    let mut more = bios::files_of_esp(&scratch, parts, &disk.uki)?;
+    let grub = bios::Grub::unpack(
+        workspace,
+        &recipe.grub,
+        &disk.packages,
+        &scratch.join("grub"),
+    )?;
+    // For the disks that the medium is installed on; it starts itself in another way.
+    let code = bios::Code::make(&grub, &gpt::Layout::new(recipe, disk.slot), &scratch)?;
+    let mut more = bios::files_of_esp(&scratch, parts, &disk.uki, &code)?;
     more.extend([
         (addon, "loader/addons/live.addon.efi".to_owned()),
         (arguments, "grub/medium.cfg".to_owned()),
@@ -134,12 +142,6 @@ fn make_parts(
         more,
     };
     esp::make(workspace, on_it, &path.join("esp.img"))?;
-    let grub = bios::Grub::unpack(
-        workspace,
-        &recipe.grub,
-        &disk.packages,
-        &scratch.join("grub"),
-    )?;
     grub.core(bios::DISC, &path.join("core.img"))?;
     files::write_durably(
         &path.join("boot_hybrid.img"),

@@ -2,9 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::{DIRECTORY, Entry, Reason, Tries};
+
+/// Where GRUB has the versions that it can start, and their tries.
+const GRUB_STATE: &str = "grub/state";
+const SECTOR_BYTES: usize = 512;
 
 /// Has the boot loader take another version than this one from now on, for this reason, durably; `esp` is where the EFI system partition is
 /// mounted. Gives the version that it takes; `None`, and nothing is changed, when there is none that it would prefer.
@@ -35,7 +40,46 @@ pub fn give_up(esp: &Path, version: &str, why: &str) -> io::Result<Option<String
     }
     // vfat flushes the disk's own cache for a file or a directory only.
     File::open(&directory)?.sync_all()?;
+    tell_grub(esp, version)?;
     Ok(Some(next))
+}
+
+/// The same for GRUB, where it has been told of this version: by the write of one sector, as the upgrade service does it (`keelson_uki::grub` has the
+/// format).
+fn tell_grub(esp: &Path, version: &str) -> io::Result<()> {
+    let path = esp.join(GRUB_STATE);
+    let old = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    let Some(sector) = given_up(&old, version) else {
+        return Ok(());
+    };
+    let file = File::options().write(true).open(&path)?;
+    file.write_all_at(&sector, 0)?;
+    file.sync_all()
+}
+
+/// The first sector of GRUB's environment block, with no tries left for this version; `None` when it does not name it.
+fn given_up(block: &[u8], version: &str) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(block.get(..SECTOR_BYTES)?).ok()?;
+    let mut named = None;
+    let mut lines = Vec::new();
+    for line in text.trim_end_matches('#').lines() {
+        match line.split_once('=') {
+            Some((name, value)) if value == version => named = Some(format!("{name}_tries")),
+            Some((name, _)) if named.as_deref() == Some(name) => {
+                lines.push(format!("{name}=0-0"));
+                continue;
+            }
+            _ => {}
+        }
+        lines.push(line.to_owned());
+    }
+    named?;
+    let mut sector = (lines.join("\n") + "\n").into_bytes();
+    (sector.len() <= SECTOR_BYTES).then(|| sector.resize(SECTOR_BYTES, b'#'))?;
+    Some(sector)
 }
 
 /// What is taken when this version is given up, and the names that change.
@@ -118,6 +162,25 @@ mod tests {
                 (Some(next), after.map(str::to_owned).to_vec())
             );
         }
+    }
+
+    #[test]
+    fn grub_takes_the_other_version_too() {
+        let block = |tries: &str| {
+            let mut block = format!(
+                "# GRUB Environment Block\nhigher=2\nhigher_tries={tries}\nlower=1\nlower_tries=\n"
+            )
+            .into_bytes();
+            block.resize(512, b'#');
+            block
+        };
+        for tries in ["", "2-1"] {
+            let mut whole = block(tries);
+            whole.resize(1024, b'#');
+            assert_eq!(given_up(&whole, "2"), Some(block("0-0")));
+            assert_eq!(given_up(&whole, "3"), None);
+        }
+        assert_eq!(given_up(b"short", "2"), None);
     }
 
     #[test]

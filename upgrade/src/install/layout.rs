@@ -2,6 +2,7 @@
 //! (UEFI 2.10, section 5.3; types after the Discoverable Partitions Specification).
 
 use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
 
 use crate::state_partition::{self, NEW_BYTES};
 use anyhow::{Context as _, Result, ensure};
@@ -13,8 +14,11 @@ use crate::disk::{Plan, TYPE_ESP, TYPE_ROOT_X86_64};
 
 /// What disks are made of that are supported, in bytes.
 pub const SECTOR_BYTES: u64 = 512;
+/// So much of the first sector is a program; the old partition table is behind it.
+const PROGRAM_BYTES: usize = 440;
 /// Partitions begin and end at multiples of this.
 pub(crate) const MIB: u64 = 1 << 20;
+const TYPE_BIOS: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
 const TYPE_VAR: Uuid = uuid!("4d21b016-b534-45c2-a9fb-5c16e091fd2d");
 
 /// The recipe of the disk image: both have the same sizes.
@@ -23,6 +27,7 @@ const RECIPE: &str = include_str!("../../../images/disk.yml");
 /// Sizes of the partitions before the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Sizes {
+    bios_mib: u64,
     esp_mib: u64,
     slot_mib: u64,
 }
@@ -38,7 +43,7 @@ impl Sizes {
 
     /// The smallest disk that has room for them and for a new state partition.
     pub fn smallest_disk_bytes(&self) -> u64 {
-        (1 + self.esp_mib + 2 * self.slot_mib + 1) * MIB + NEW_BYTES
+        (1 + self.bios_mib + self.esp_mib + 2 * self.slot_mib + 1) * MIB + NEW_BYTES
     }
 }
 
@@ -58,6 +63,8 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     disk_guid: Uuid,
+    /// GRUB's, for machines without UEFI.
+    pub bios: Part,
     /// The EFI system partition.
     pub esp: Part,
     /// The slot that is filled.
@@ -99,6 +106,7 @@ impl Layout {
             offset += size;
             part
         };
+        let bios = part(TYPE_BIOS, guid()?, "bios", sizes.bios_mib * MIB);
         let esp = part(TYPE_ESP, guid()?, "esp", esp_bytes);
         let filled = part(TYPE_ROOT_X86_64, slot, "keelson-a", slot_bytes);
         let spare = part(TYPE_ROOT_X86_64, guid()?, "keelson-b", slot_bytes);
@@ -108,6 +116,7 @@ impl Layout {
         let state = part(TYPE_VAR, guid()?, state_partition::LABEL, rest);
         Ok(Layout {
             disk_guid: guid()?,
+            bios,
             esp,
             slot: filled,
             spare,
@@ -115,14 +124,16 @@ impl Layout {
         })
     }
 
-    /// Writes the table to the disk, durably: the backup, then the one that counts. From then on there is a system on the disk.
+    /// Writes the table to the disk, durably: the backup, then the one that counts, with the program that BIOS starts. From then on there is a
+    /// system on the disk.
     ///
     /// # Errors
     /// The disk cannot be written.
-    pub fn write(&self, disk: &File) -> Result<()> {
+    pub fn write(&self, disk: &File, program: &[u8]) -> Result<()> {
         let mut plan = Plan::new(disk);
         let mut table = GPT::new_from(&mut plan, SECTOR_BYTES, self.disk_guid.to_bytes_le())?;
-        let parts = [&self.esp, &self.slot, &self.spare, &self.state];
+        // GRUB has the last number, as in the disk image: nobody counts it.
+        let parts = [&self.esp, &self.slot, &self.spare, &self.state, &self.bios];
         for (number, part) in (1..).zip(parts) {
             table[number] = GPTPartitionEntry {
                 partition_type_guid: part.kind.to_bytes_le(),
@@ -135,6 +146,13 @@ impl Layout {
         }
         GPT::write_protective_mbr_into(&mut plan, SECTOR_BYTES)?;
         table.write_into(&mut plan)?;
+        ensure!(
+            program.len() <= PROGRAM_BYTES,
+            "the program for the first sector has {} bytes",
+            program.len()
+        );
+        plan.seek(SeekFrom::Start(0))?;
+        plan.write_all(program)?;
         plan.carry_out(table.header.first_usable_lba * SECTOR_BYTES)
     }
 }
@@ -143,6 +161,7 @@ impl Layout {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::fs::FileExt as _;
 
     const SLOT: Uuid = uuid!("01234567-89ab-cdef-0123-456789abcdef");
 
@@ -159,9 +178,9 @@ mod tests {
         let layout = plan(4 << 30).unwrap();
         let disk = tempfile::tempfile().unwrap();
         disk.set_len(4 << 30).unwrap();
-        layout.write(&disk).unwrap();
+        layout.write(&disk, &[7; 440]).unwrap();
         let table = GPT::find_from(&mut Plan::new(&disk)).unwrap();
-        let found: Vec<(String, u64)> = (1..=4)
+        let found: Vec<(String, u64)> = (1..=5)
             .map(|number| {
                 let entry = &table[number];
                 let size = entry.size().unwrap() * SECTOR_BYTES / MIB;
@@ -172,26 +191,30 @@ mod tests {
             ("esp", 128),
             ("keelson-a", 256),
             ("keelson-b", 256),
-            ("KEELSON_STATE", 4096 - 642),
+            ("KEELSON_STATE", 4096 - 643),
+            ("bios", 1),
         ];
         assert_eq!(found, expected.map(|(name, size)| (name.to_owned(), size)));
         assert_eq!(table[2].unique_partition_guid, SLOT.to_bytes_le());
         assert!(table.is_primary());
+        let mut first = [0; 512];
+        disk.read_exact_at(&mut first, 0).unwrap();
+        assert_eq!((first[439], first[440], first[450]), (7, 0, 0xee));
     }
 
     #[test]
     fn a_disk_that_is_too_small_is_refused_and_says_how_much_is_needed() {
-        let error = plan(705 << 20).unwrap_err().to_string();
-        assert_eq!(error, "it has 705 MiB, and 706 MiB are needed");
-        assert_eq!(plan(706 << 20).unwrap().state.size, NEW_BYTES);
+        let error = plan(706 << 20).unwrap_err().to_string();
+        assert_eq!(error, "it has 706 MiB, and 707 MiB are needed");
+        assert_eq!(plan(707 << 20).unwrap().state.size, NEW_BYTES);
     }
 
     proptest! {
         #[test]
-        fn partitions_follow_each_other_and_leave_room_for_both_tables(sectors in 1_445_888..u64::from(u32::MAX)) {
+        fn partitions_follow_each_other_and_leave_room_for_both_tables(sectors in 1_447_936..u64::from(u32::MAX)) {
             let layout = plan(sectors * SECTOR_BYTES).unwrap();
-            let parts = [&layout.esp, &layout.slot, &layout.spare, &layout.state];
-            prop_assert_eq!(layout.esp.offset, MIB);
+            let parts = [&layout.bios, &layout.esp, &layout.slot, &layout.spare, &layout.state];
+            prop_assert_eq!(layout.bios.offset, MIB);
             for pair in parts.windows(2) {
                 prop_assert_eq!(pair[0].offset + pair[0].size, pair[1].offset);
             }

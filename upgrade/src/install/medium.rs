@@ -11,7 +11,7 @@ use super::verity::Tree;
 use crate::disk::{esp_beside_root, slot_of, under_root};
 use crate::entry::Entry;
 use crate::esp::Esp;
-use crate::uki;
+use crate::uki::{self, grub};
 
 /// Where the boot loader is on an EFI system partition, once for machines that know its name and once for those that do not.
 const LOADERS: [&str; 2] = ["EFI/systemd/systemd-bootx64.efi", "EFI/BOOT/BOOTX64.EFI"];
@@ -36,6 +36,17 @@ pub struct Paths {
     pub live: PathBuf,
 }
 
+/// What starts machines without UEFI.
+#[derive(Clone, Debug)]
+pub struct Bios {
+    /// The first sector's program.
+    pub program: Vec<u8>,
+    /// What is in GRUB's partition.
+    pub core: Vec<u8>,
+    /// How GRUB starts the version.
+    pub entry: String,
+}
+
 /// What is put onto a disk.
 #[derive(Debug)]
 pub struct Medium {
@@ -49,6 +60,8 @@ pub struct Medium {
     pub tree: Tree,
     /// The files of the EFI system partition.
     pub files: Vec<BootFile>,
+    /// GRUB, for machines without UEFI.
+    pub bios: Bios,
     /// The unified kernel image is signed.
     pub signed: bool,
     // Unmounted when the files are no longer read.
@@ -98,6 +111,15 @@ impl Medium {
         let slot = slot_of(&line).context("the kernel image names no slot")?;
         let image = esp.image(&entry);
         let signed = uki::is_signed(&mut File::open(&image)?)?;
+        let read = |path: &str| {
+            let path = esp.root().join(path);
+            fs::read(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let bios = Bios {
+            program: read(grub::BOOT)?,
+            core: read(grub::CORE)?,
+            entry: grub::entry(&mut File::open(&image)?)?,
+        };
         let files = files(&esp, &image, &version)?;
         Ok(Medium {
             slot: Uuid::parse_str(&slot).context("read the slot's name")?,
@@ -105,6 +127,7 @@ impl Medium {
             root,
             tree,
             files,
+            bios,
             signed,
             _esp: esp,
         })
@@ -124,7 +147,9 @@ fn files(esp: &Esp, image: &Path, version: &str) -> Result<Vec<BootFile>> {
         from: from.to_owned(),
     };
     let mut files: Vec<BootFile> = LOADERS.iter().map(|path| file(&loader, path)).collect();
-    files.push(file(&root.join(SETTINGS), SETTINGS));
+    for path in [SETTINGS, grub::CONFIGURATION, grub::BOOT, grub::CORE] {
+        files.push(file(&root.join(path), path));
+    }
     files.extend(boot::files_of(root, KEYS)?);
     let entry = format!("EFI/Linux/{}", Entry::good(version));
     files.push(file(image, &entry));

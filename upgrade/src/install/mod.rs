@@ -33,6 +33,7 @@ use uuid::{Builder, Uuid};
 
 use crate::esp::drop_cache;
 use crate::protocol::Progress;
+use crate::uki::grub::{self, Choice};
 use boot::BootFile;
 use copy::clear;
 use layout::{Layout, MIB, Part, SECTOR_BYTES, Sizes};
@@ -81,16 +82,25 @@ pub fn install(
     );
     tell(step("erasing the partition table"))?;
     erase(disk, disk_bytes)?;
-    for part in [&layout.esp, &layout.slot, &layout.spare, &layout.state] {
+    for part in [
+        &layout.bios,
+        &layout.esp,
+        &layout.slot,
+        &layout.spare,
+        &layout.state,
+    ] {
         clear(disk, part.offset)?;
     }
     tell(step("writing the boot files"))?;
     write_boot(medium, disk, &layout.esp, extras.append, scratch)?;
+    write_core(&medium.bios.core, disk, &layout.bios)?;
     write_root(medium, disk, &layout.slot, tell)?;
     tell(step("writing the state partition"))?;
     state::write(disk, &layout.state, extras.configuration, scratch)?;
     tell(step("writing the partition table"))?;
-    layout.write(disk).context("write the partition table")?;
+    layout
+        .write(disk, &medium.bios.program)
+        .context("write the partition table")?;
     tell(step("done"))
 }
 
@@ -102,15 +112,50 @@ fn write_boot(
     scratch: &Path,
 ) -> Result<()> {
     let mut files = medium.files.clone();
-    let addon = tempfile::NamedTempFile::new_in(scratch).context("make a temporary file")?;
+    let folder = tempfile::tempdir_in(scratch).context("make a temporary directory")?;
+    let good = Choice {
+        version: medium.version.clone(),
+        tries: String::new(),
+    };
+    let mut made = vec![
+        (grub::STATE.to_owned(), grub::state(&[good])?),
+        (
+            grub::path(&medium.version),
+            medium.bios.entry.clone().into(),
+        ),
+    ];
     if let Some(words) = append {
-        std::fs::write(addon.path(), addon::make(words)).context("write a temporary file")?;
-        files.push(BootFile {
-            path: addon::PATH.to_owned(),
-            from: addon.path().to_owned(),
-        });
+        made.push((addon::PATH.to_owned(), addon::make(words)));
+        made.push((grub::ARGUMENTS.to_owned(), grub::arguments(words)?.into()));
+    }
+    for (number, (path, content)) in made.into_iter().enumerate() {
+        let from = folder.path().join(number.to_string());
+        std::fs::write(&from, content).context("write a temporary file")?;
+        files.push(BootFile { path, from });
     }
     boot::write(disk, esp, &files, scratch)
+}
+
+/// Writes GRUB's core image, and reads it back.
+fn write_core(core: &[u8], disk: &File, part: &Part) -> Result<()> {
+    ensure!(
+        core.len() as u64 <= part.size,
+        "GRUB's core image has {} bytes, its partition {}",
+        core.len(),
+        part.size
+    );
+    disk.write_all_at(core, part.offset)
+        .and_then(|()| disk.sync_all())
+        .context("write GRUB's core image")?;
+    drop_cache(disk);
+    let mut there = vec![0; core.len()];
+    disk.read_exact_at(&mut there, part.offset)
+        .context("read GRUB's core image back")?;
+    ensure!(
+        there == core,
+        "the disk does not give back what was written to it (GRUB): it may be defective"
+    );
+    Ok(())
 }
 
 /// Takes away both tables, and with them everything that a firmware or a kernel would find.

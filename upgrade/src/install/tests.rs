@@ -29,7 +29,13 @@ impl World {
         let data = noise(700 * BLOCK_BYTES, 3);
         let (image, root_hash) = root_image(&data);
         fs::write(path("slot"), image).unwrap();
-        for name in ["esp/EFI/Linux", "esp/EFI/systemd", "esp/loader", "scratch"] {
+        for name in [
+            "esp/EFI/Linux",
+            "esp/EFI/systemd",
+            "esp/loader",
+            "esp/grub",
+            "scratch",
+        ] {
             fs::create_dir_all(path(name)).unwrap();
         }
         let line = |hash: &str| {
@@ -50,6 +56,9 @@ impl World {
         )
         .unwrap();
         fs::write(path("esp/loader/loader.conf"), "timeout 0\n").unwrap();
+        fs::write(path("esp/grub/grub.cfg"), "boot\n").unwrap();
+        fs::write(path("esp/grub/boot.img"), noise(440, 5)).unwrap();
+        fs::write(path("esp/grub/core.img"), noise(99_000, 6)).unwrap();
         let disk = File::options()
             .read(true)
             .write(true)
@@ -144,6 +153,17 @@ impl World {
             content("loader/addons/install.addon.efi"),
             addon::make("quiet")
         );
+        for path in [
+            "grub/grub.cfg",
+            "grub/state",
+            "grub/entries/1.cfg",
+            "grub/medium.cfg",
+        ] {
+            assert!(!content(path).is_empty(), "{path}");
+        }
+        let mut core = vec![0; 99_000];
+        self.disk.read_exact_at(&mut core, layout.bios.offset)?;
+        ensure!(core == noise(99_000, 6), "GRUB's core image");
         let mut mark = [0; 2];
         self.disk.read_exact_at(&mut mark, part(4).0 + 0x438)?;
         let uki = fs::read(

@@ -13,6 +13,14 @@ use crate::{Sectors, command_line, kernel_and_initrd};
 
 /// GRUB's directory on the EFI system partition.
 pub const DIRECTORY: &str = "grub";
+/// What GRUB does.
+pub const CONFIGURATION: &str = "grub/grub.cfg";
+/// The first sector's program of a disk, up to the old partition table.
+pub const BOOT: &str = "grub/boot.img";
+/// What is in GRUB's partition of a disk, which is where the disk image has it.
+pub const CORE: &str = "grub/core.img";
+/// Further words for the kernel, `set arguments='...'`.
+pub const ARGUMENTS: &str = "grub/medium.cfg";
 /// Where the versions that can be started are named.
 pub const STATE: &str = "grub/state";
 /// The directory of what is said of each.
@@ -47,11 +55,7 @@ pub fn path(version: &str) -> String {
 pub fn entry(image: &mut (impl Read + Seek)) -> Result<String> {
     let (kernel, initrd) = kernel_and_initrd(image)?;
     let line = command_line(image)?;
-    ensure!(
-        line.chars()
-            .all(|letter| letter == ' ' || letter.is_ascii_graphic() && !"'\"\\".contains(letter)),
-        "its command line has a character that GRUB does not hand on: {line}"
-    );
+    check(&line)?;
     let words: String = line
         .split_ascii_whitespace()
         .map(|word| format!(" '{word}'"))
@@ -65,6 +69,25 @@ pub fn entry(image: &mut (impl Read + Seek)) -> Result<String> {
 
 fn file(Sectors { first, count }: Sectors) -> String {
     format!("(uki){first}+{count}")
+}
+
+/// The text of [`ARGUMENTS`] for these words.
+///
+/// # Errors
+/// They have a character that GRUB would change.
+pub fn arguments(words: &str) -> Result<String> {
+    check(words)?;
+    Ok(format!("set arguments='{words}'\n"))
+}
+
+fn check(words: &str) -> Result<()> {
+    ensure!(
+        words
+            .chars()
+            .all(|letter| letter == ' ' || letter.is_ascii_graphic() && !"'\"\\".contains(letter)),
+        "the command line has a character that GRUB does not hand on: {words}"
+    );
+    Ok(())
 }
 
 /// The environment block that names these versions, the higher one first.
