@@ -16,11 +16,15 @@ use crate::runner::report::Report;
 use crate::tests::Test;
 
 /// Topics that measure time, or bring a machine to its limits.
-const ALONE: [&str; 5] = ["boot", "abuse", "power", "power_cut", "bare"];
+const ALONE: [&str; 6] = ["boot", "abuse", "power", "power_cut", "bare", "kexec"];
 /// Topics that share no machine with others: whichever lane is free takes the next one.
-const BESIDE: [&str; 8] = [
-    "moments",
+const BESIDE: [&str; 12] = [
     "upgrade",
+    "corruption",
+    "install",
+    "moments",
+    "upgrade_policy",
+    "media",
     "secure_boot",
     "networks",
     "broken",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::disk::{self, Partition};
 use crate::harness::esp::Esp;
-use crate::harness::lab::{BOOT_DEADLINE, Lab};
+use crate::harness::lab::{BOOT_DEADLINE, Lab, SETTLE_DEADLINE};
 use crate::harness::machine::{Boot, Machine, Network};
 use crate::harness::release::{self, FIRST, SECOND};
 use crate::harness::ssh::Ssh;
@@ -71,7 +71,11 @@ pub(super) fn one_flipped_bit_in_each_part_has_the_verdict_that_the_table_says(
         "a damaged inode is read: {refused}"
     );
     // That of this boot only: the log ends where it is damaged, and goes on there.
-    let said = ssh.check("keelson service logs kernel | grep -c 'Linux version'")?;
+    let said = ssh.check_within(
+        "until keelson service logs kernel | grep -c 'Linux version'; do sleep 0.5; done",
+        SETTLE_DEADLINE,
+    )?;
+    let said = said.lines().last().unwrap_or_default();
     ensure!(said == "1", "{said} boots are in the log");
     drop(vm);
 
@@ -168,8 +172,13 @@ fn went_back(ssh: &Ssh, why: &str) -> Result<()> {
     Ok(())
 }
 
+/// The version that runs, as soon as the upgrade service says it.
 fn running(ssh: &Ssh) -> Result<String> {
-    let status: Value = serde_json::from_str(&ssh.check("keelson os status --json")?)?;
+    let status = ssh.check_within(
+        "until keelson os status --json 2>/dev/null; do sleep 0.5; done",
+        SETTLE_DEADLINE,
+    )?;
+    let status: Value = serde_json::from_str(&status).context("reading the status")?;
     Ok(status["version"].as_str().context("no version")?.to_owned())
 }
 

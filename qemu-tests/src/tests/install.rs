@@ -87,7 +87,7 @@ pub(super) fn a_running_system_is_installed_on_another_disk_which_starts_alone_a
         quote(&configuration)
     );
     let said = ssh.check_within(&line, INSTALL_DEADLINE)?;
-    let installed = json(said.lines().last().unwrap_or_default())?;
+    let installed = json(&said)?;
     ensure!(
         installed["disk"] == TARGET && installed["root_bytes"].as_u64() > Some(1 << 20),
         "{installed}"

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::harness::lab::{BOOT_DEADLINE, Lab, SETTLE_DEADLINE};
 use crate::harness::machine::Boot;
@@ -30,8 +31,9 @@ pub(super) fn a_machine_starts_again_without_its_firmware_and_is_there_sooner(
     ssh.check("echo kept >treasure && sync")?;
     let (ssh, kexec) = restart(lab, &vm, ssh, "keelson reboot --kexec", "kexec")?;
     ensure!(ssh.check("cat treasure")? == "kept", "a file is lost");
-    let version =
-        ssh.check("keelson os status --json | sed 's/.*\"version\":\"\\([^\"]*\\)\".*/\\1/'")?;
+    Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    let status: Value = serde_json::from_str(&ssh.check("keelson os status --json")?)?;
+    let version = status["version"].as_str().context("no version")?;
     let expected = format!("{line} keelson.kexec=keelson_{version}.efi");
     let now = ssh.check("cat /proc/cmdline")?;
     ensure!(
@@ -40,7 +42,6 @@ pub(super) fn a_machine_starts_again_without_its_firmware_and_is_there_sooner(
     );
     let (first, _) = now.split_once(' ').context("an empty command line")?;
     ensure!(first.starts_with("keelson.slot="), "{now}");
-    Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
     let status = Status::read(&ssh)?;
     ensure!(
         status.state.persistent && status.failures.is_empty(),

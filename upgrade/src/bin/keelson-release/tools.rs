@@ -1,26 +1,39 @@
 //! Programs of Debian's that do what they are for.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use gptman::GPT;
+use uuid::{Uuid, uuid};
 
-/// Where the EFI system partition begins in a disk image.
-const ESP_OFFSET: &str = "1M";
+const TYPE_ESP: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
 
 /// Copies a file out of the EFI system partition of a disk image.
 ///
 /// # Errors
-/// There is no such file.
+/// There is no such partition, or no such file.
 pub(crate) fn from_esp(disk: &Path, path: &str, to: &Path) -> Result<()> {
+    let offset = esp_offset(disk)
+        .with_context(|| format!("find the EFI system partition of {}", disk.display()))?;
     let mut command = Command::new("mcopy");
     command.env("MTOOLS_SKIP_CHECK", "1").args(["-n", "-i"]);
     command
-        .arg(format!("{}@@{ESP_OFFSET}", disk.display()))
+        .arg(format!("{}@@{offset}", disk.display()))
         .arg(format!("::/{path}"))
         .arg(to);
     run(&mut command)
+}
+
+/// Where it begins, in bytes.
+fn esp_offset(disk: &Path) -> Result<u64> {
+    let table = GPT::find_from(&mut File::open(disk)?)?;
+    let mut partitions = table.iter();
+    let esp =
+        partitions.find(|(_, entry)| Uuid::from_bytes_le(entry.partition_type_guid) == TYPE_ESP);
+    let (_, entry) = esp.context("it has none")?;
+    Ok(entry.starting_lba * table.sector_size)
 }
 
 /// The signature of a file, ECDSA with SHA-256, DER.
