@@ -81,17 +81,6 @@ pub fn push(out: &Path, version: &str, keys: &Path, repository: &str, layout: &P
     ])
 }
 
-/// Makes a signed release of one of the versions, as an image layout.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn make(out: &Path, version: &str, keys: &Path, layout: &Path) -> Result<()> {
-    let (from, keys, layout) = (text(&folder(out, version)), text(keys), text(layout));
-    builder(&[
-        "release", "--from", &from, "--sign", &keys, "--output", &layout,
-    ])
-}
-
 fn builder(words: &[&str]) -> Result<()> {
     let mut command = Command::new("cargo");
     command.args([

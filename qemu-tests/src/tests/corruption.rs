@@ -65,11 +65,6 @@ pub(super) fn one_flipped_bit_in_each_part_has_the_verdict_that_the_table_says(
         ssh.check("cat chest")? == "bhest",
         "the bit is not where it should be"
     );
-    let (_, refused) = ssh.check_fails("cat island")?;
-    ensure!(
-        refused.contains("Bad message") || refused.contains("cleaning"),
-        "a damaged inode is read: {refused}"
-    );
     // That of this boot only: the log ends where it is damaged, and goes on there.
     let said = ssh.check_within(
         "until keelson service logs kernel | grep -c 'Linux version'; do sleep 0.5; done",
@@ -77,6 +72,12 @@ pub(super) fn one_flipped_bit_in_each_part_has_the_verdict_that_the_table_says(
     )?;
     let said = said.lines().last().unwrap_or_default();
     ensure!(said == "1", "{said} boots are in the log");
+    // The last: ext4 takes its first error for a reason to write nothing any more.
+    let (_, refused) = ssh.check_fails("cat island")?;
+    ensure!(
+        refused.contains("Bad message") || refused.contains("cleaning"),
+        "a damaged inode is read: {refused}"
+    );
     drop(vm);
 
     // The state's superblock: memory in its place, and nothing is written over it.

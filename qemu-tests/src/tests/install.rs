@@ -163,7 +163,7 @@ pub(super) fn a_cloud_config_has_the_system_installed_and_the_boot_menu_resets_i
     let esp = Esp::of(&raw)?;
     let name = esp.kernel_image()?;
     let name = name.rsplit('/').next().unwrap_or_default();
-    let settings = format!("timeout 0\ndefault {name}@1\n");
+    let settings = format!("timeout 0\ndefault {name}@reset\n");
     esp.write("loader/loader.conf", settings.as_bytes())?;
     let machine = Machine::new(Boot::Uefi)
         .with_disk(&disk::overlay(&raw, "raw", &lab.dir().join("disk.qcow2"))?)

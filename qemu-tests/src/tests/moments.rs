@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use keelson_upgrade::{entry::Entry, uki};
+use keelson_boot_entries::Entry;
+use keelson_uki as uki;
 
 use crate::harness::disk::{self, Random};
 use crate::harness::esp::Esp;

@@ -1,8 +1,5 @@
 //! Versions of the operating system that a machine takes by itself, and the user's own checks on them.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,23 +7,16 @@ use serde_json::Value;
 
 use crate::harness::lab::Lab;
 use crate::harness::machine::{Boot, Machine};
+use crate::harness::registry::Registry;
 use crate::harness::release::{self, FIRST, SECOND};
+use crate::harness::seed;
 use crate::harness::ssh::Ssh;
-use crate::harness::{process, seed};
 
 /// A boot, a release that is fetched and written, and a restart.
 const BY_ITSELF_DEADLINE: Duration = Duration::from_secs(300);
 const DEADLINE: Duration = Duration::from_secs(120);
-/// Room for the release.
-const DISK_BYTES: u64 = 512 << 20;
-
-const USER_DATA: &str = "\
-mounts:
-  - [LABEL=releases, /mnt/releases, ext4, ro]
-keelson:
-  upgrade:
-    source: /mnt/releases
-    deadline: 90s
+/// What is said of upgrades, beside `source` and `keelson.registries`.
+const POLICY: &str = "    deadline: 90s
     policy: auto
     interval: 1m
     window: 00:00-24:00
@@ -39,19 +29,26 @@ keelson:
 pub(super) fn a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_owner_fails(
     lab: &mut Lab,
 ) -> Result<()> {
-    let first = release::image(lab.out(), FIRST)?;
-    let user_data = format!("{}{USER_DATA}", seed::usual(&lab.key.public()?));
+    let out = lab.out().to_owned();
+    let registry = Registry::start()?;
+    let host = format!("127.0.0.1:{}", registry.port);
+    let (source, layout) = (format!("{host}/keelson"), lab.dir().join("layout"));
+    release::push(&out, SECOND, &release::keys(&out), &source, &layout)?;
+    let user_data = format!(
+        "{}keelson:\n  registries: {{\"{host}\": {{insecure: true}}}}\n  upgrade:\n    source: {source}\n{POLICY}",
+        seed::usual(&lab.key.public()?)
+    );
     let mut machine = Machine::new(Boot::Uefi)
-        .with_disk(&lab.disk(&first)?)
-        .with_raw(&seed::fat(lab.dir(), &user_data)?)
-        .with_raw(&releases(lab)?);
+        .with_disk(&lab.disk(&release::image(&out, FIRST)?)?)
+        .with_raw(&seed::fat(lab.dir(), &user_data)?);
     machine.reboots = false;
 
     // Nobody asks for anything: it takes the release and restarts.
-    let mut vm = lab.start(&machine)?;
+    let (mut vm, ssh) = lab.boot(&machine)?;
+    let forwarded = ssh.reverse(registry.port)?;
     vm.wait_off(BY_ITSELF_DEADLINE)
         .context("restarting for a new version")?;
-    drop(vm);
+    drop((vm, ssh, forwarded));
     // The new version fails a check, and restarts for the old one.
     let mut vm = lab.start(&machine)?;
     vm.wait_off(BY_ITSELF_DEADLINE)
@@ -59,6 +56,7 @@ pub(super) fn a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_own
     drop(vm);
 
     let (mut vm, ssh) = lab.boot(&machine)?;
+    let _forwarded = ssh.reverse(registry.port)?;
     wait(&ssh, "keelson os history | grep -q 'went back'")?;
     let history = json(&ssh.check("keelson os history --json")?)?;
     let last = history
@@ -104,20 +102,6 @@ pub(super) fn a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_own
         "{status}"
     );
     Ok(())
-}
-
-/// A disk with the second version as an image layout.
-fn releases(lab: &Lab) -> Result<PathBuf> {
-    let (out, layout) = (lab.out(), lab.dir().join("layout"));
-    release::make(out, SECOND, &release::keys(out), &layout)?;
-    let disk = lab.dir().join("releases.img");
-    fs::File::create(&disk)?.set_len(DISK_BYTES)?;
-    let mut mkfs = Command::new("mkfs.ext4");
-    mkfs.args(["-Fq", "-L", "releases", "-d"])
-        .arg(&layout)
-        .arg(&disk);
-    process::check(&mut mkfs, DEADLINE)?;
-    Ok(disk)
 }
 
 fn wait(ssh: &Ssh, condition: &str) -> Result<()> {
