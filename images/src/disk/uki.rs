@@ -22,13 +22,6 @@ const STUB: &str = "boot_stub";
 /// Name of the stub of add-ons there.
 const ADDON_STUB: &str = "addon_stub";
 
-/// The profile of an ordinary boot, and that which the boot loader's menu has beside it (UAPI.5, "Multi-profile UKIs"). Both are in one
-/// file, and so signed together.
-const PROFILES: [&str; 2] = ["ID=main\n", "ID=reset\nTITLE=factory reset\n"];
-
-/// What the second profile adds to the command line: PID 1 makes the state partition anew.
-const RESET: &str = "keelson.reset=1";
-
 /// Unpacks boot loader and stubs below `to`.
 ///
 /// # Errors
@@ -84,23 +77,10 @@ pub(crate) fn make(
         &release,
         os_release(parts.version, parts.flavour).as_bytes(),
     )?;
-    let [main, reset] = PROFILES;
-    let second = to.with_extension("profile");
-    let ukify = || {
-        let mut ukify = Command::new("ukify");
-        ukify
-            .env("SOURCE_DATE_EPOCH", workspace.epoch_seconds.to_string())
-            .arg("build");
-        ukify
-    };
-    let mut profile = ukify();
-    profile.arg(format!("--profile={reset}"));
-    profile.arg(format!("--cmdline={command_line} {RESET}"));
-    profile.arg(format!("--output={}", second.display()));
-    command::run(&mut profile).context("making the profile of the factory reset")?;
-    let mut ukify = ukify();
-    ukify.arg(format!("--profile={main}"));
-    ukify.arg(format!("--join-profile={}", second.display()));
+    let mut ukify = Command::new("ukify");
+    ukify
+        .env("SOURCE_DATE_EPOCH", workspace.epoch_seconds.to_string())
+        .arg("build");
     ukify.arg(format!("--linux={}", parts.kernel.image().display()));
     ukify.arg(format!("--initrd={}", initrd.display()));
     ukify.arg(format!("--cmdline=@{}", line.display()));
@@ -109,7 +89,6 @@ pub(crate) fn make(
     ukify.arg(format!("--uname={}", parts.kernel.version));
     ukify.arg(format!("--output={}", to.display()));
     command::run(&mut ukify).context("making the unified kernel image")?;
-    files::remove(&second)?;
     files::remove(&line)?;
     files::remove(&release)
 }

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::harness::disk::{self, Random};
 use crate::harness::docker::{self, IMAGE};
-use crate::harness::esp::Esp;
 use crate::harness::lab::{Lab, SETTLE_DEADLINE};
 use crate::harness::machine::{Boot, Machine};
 use crate::harness::process;
@@ -133,7 +132,7 @@ pub(super) fn a_running_system_is_installed_on_another_disk_which_starts_alone_a
     Ok(())
 }
 
-pub(super) fn a_cloud_config_has_the_system_installed_and_the_boot_menu_resets_it(
+pub(super) fn a_cloud_config_has_the_system_installed_and_the_disk_starts_by_bios(
     lab: &mut Lab,
 ) -> Result<()> {
     let text = format!(
@@ -159,17 +158,19 @@ pub(super) fn a_cloud_config_has_the_system_installed_and_the_boot_menu_resets_i
         layer.contains("#cloud-config") && layer.contains("hostname: unattended"),
         "{layer}"
     );
-    // What somebody would choose in the menu, the boot loader takes by itself.
-    let esp = Esp::of(&raw)?;
-    let name = esp.kernel_image()?;
-    let name = name.rsplit('/').next().unwrap_or_default();
-    let settings = format!("timeout 0\ndefault {name}@reset\n");
-    esp.write("loader/loader.conf", settings.as_bytes())?;
-    let machine = Machine::new(Boot::Uefi)
+    let machine = Machine::new(Boot::Bios)
         .with_disk(&disk::overlay(&raw, "raw", &lab.dir().join("disk.qcow2"))?)
         .with_raw(&lab.seed()?);
-    let (vm, ssh) = lab.boot(&machine)?;
-    is_as_delivered(&vm, &ssh)
+    let (_vm, ssh) = lab.boot(&machine)?;
+    let status = Status::wait_settled(&ssh, SETTLE_DEADLINE)?;
+    ensure!(
+        status.state.persistent && status.failures.is_empty(),
+        "{status:?}"
+    );
+    ssh.check("grep -qw keelson.tries=none /proc/cmdline")?;
+    // The seed's user-data come later than this layer, and so say the name.
+    ssh.check("sudo grep -q 'hostname: unattended' /state/config/config.d/install.yml")?;
+    Ok(())
 }
 
 /// The shipped image on a disk of its own, with something more in its seed.

@@ -166,7 +166,7 @@ pub fn all() -> Vec<Test> {
             a_machine_upgrades_by_itself_and_goes_back_when_a_check_of_its_owner_fails;
         install:
             a_running_system_is_installed_on_another_disk_which_starts_alone_and_is_reset
-            a_cloud_config_has_the_system_installed_and_the_boot_menu_resets_it;
+            a_cloud_config_has_the_system_installed_and_the_disk_starts_by_bios;
         independence:
             docker_containers_are_unseen_by_and_outlive_console_log_and_engine
             killing_the_engine_kills_no_container_and_loses_no_log_line;
