@@ -307,7 +307,7 @@ mod tests {
             "keelson.state=",
             "keelson.state=PARTLABEL=",
             "keelson.rescue=yes",
-            "keelson.reset",
+            "keelson.reset=yes",
             "keelson.live=yes",
             "keelson.hostname=-a",
         ] {

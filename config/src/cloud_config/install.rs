@@ -206,7 +206,10 @@ mod tests {
             ("{}", "`disk` is missing"),
             ("{disk: vdb}", "`vdb` is no path of a disk"),
             ("{disk: /dev/vdb, confg: x}", "confg"),
-            ("{disk: /dev/vdb, reboot: maybe}", "maybe"),
+            (
+                "{disk: /dev/vdb, reboot: maybe}",
+                "reboot: expected true or false",
+            ),
             ("{disk: /dev/vdb, config: [1]}", "config"),
             (
                 "{disk: /dev/vdb, reboot: true, poweroff: true}",

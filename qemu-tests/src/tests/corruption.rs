@@ -109,7 +109,8 @@ pub(super) fn one_flipped_bit_in_each_part_has_the_verdict_that_the_table_says(
     // The EFI system partition's boot sector: the firmware finds no boot loader.
     let raw = disk::copy(&lab.shipped.disk(), &lab.dir().join("esp.raw"))?;
     let esp = disk::partition(&raw, "esp")?;
-    disk::flip_bit(&raw, esp.start_bytes + 510)?;
+    // Its size of a sector.
+    disk::flip_bit(&raw, esp.start_bytes + 11)?;
     let machine = Machine {
         boot: Boot::Uefi,
         ..direct(lab, &raw, "esp")?

@@ -127,7 +127,7 @@ fn disks_that_are_used_small_or_of_another_kind_are_refused_and_it_is_said_why()
         ),
         (
             "vdh",
-            "/dev/vdh is too small: it has 500 MiB, and 706 MiB are needed",
+            "/dev/vdh is too small: it has 500 MiB, and 707 MiB are needed",
         ),
     ] {
         assert_eq!(unfit(&machine, name), why);
