@@ -162,10 +162,11 @@ mod tests {
         assert!(report.step("good", None, || Ok(())));
         assert!(!report.step("bad", None, || Err(anyhow!("no"))));
         assert!(!report.step("worse", None, || panic!("on purpose")));
-        assert_eq!(
-            (report.results().passed, report.results().failed.len()),
-            (1, 2)
-        );
+        let counts = {
+            let results = report.results();
+            (results.passed, results.failed.len())
+        };
+        assert_eq!(counts, (1, 2));
         assert!(!report.finish());
     }
 
